@@ -1,0 +1,48 @@
+"""The definition of motion that a checkpoint was trained on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from fgmclip.spec.base import FrozenSpec
+
+FLOW_VERSION = 1
+"""Version of the flow algorithm in `fgmclip.kernels`; a new definition gets a new number."""
+
+
+class FlowSpec(FrozenSpec):
+    """Method, version and parameters of the optical flow between two samples (paper 3.3.1).
+
+    A server refuses a checkpoint whose `version` is not its own: motion computed by another
+    definition is another input.
+
+    Attributes:
+        method: Patch inverse search, coarse to fine, with variational refinement
+            (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016).
+        version: Version of that definition.
+        coarsest_side: The pyramid is halved until its shorter side would fall below this, pixels.
+        finest_level: Level at which the search stops; 0 is full resolution, 1 half of it.
+        patch_size: Side of a patch, pixels.
+        patch_stride: Distance between patches, pixels.
+        iterations: Gauss-Newton steps of a patch on each level.
+        refinement_iterations: Fixed-point steps of the variational refinement on each level.
+        relaxation_iterations: Relaxation sweeps inside one fixed-point step.
+        smoothness: Weight of the smoothness term (alpha).
+        gradient: Weight of the gradient constancy term (gamma).
+        intensity: Weight of the brightness constancy term (delta).
+    """
+
+    method: Literal["patch_inverse_search"] = "patch_inverse_search"
+    version: int = Field(default=FLOW_VERSION, ge=1)
+    coarsest_side: int = Field(default=8, ge=4, le=64)
+    finest_level: int = Field(default=0, ge=0, le=4)
+    patch_size: int = Field(default=8, ge=4, le=16)
+    patch_stride: int = Field(default=4, ge=1, le=16)
+    iterations: int = Field(default=12, ge=1, le=64)
+    refinement_iterations: int = Field(default=3, ge=0, le=20)
+    relaxation_iterations: int = Field(default=5, ge=1, le=50)
+    smoothness: float = Field(default=20.0, ge=0)
+    gradient: float = Field(default=10.0, ge=0)
+    intensity: float = Field(default=5.0, ge=0)
