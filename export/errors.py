@@ -1,0 +1,30 @@
+"""Errors of `fgmclip.export`.
+
+FgmclipError
+└── ExportError              something about a release or a repository is wrong
+    ├── RepositoryError      a directory is not, or is no longer, a repository of ours (ValueError)
+    ├── BusyError            another process is publishing into the repository (BlockingIOError)
+    └── GateError            a graph or a chain did not prove itself: nothing was published; exit 4
+"""
+
+from __future__ import annotations
+
+from fgmclip.spec.errors import FgmclipError
+
+
+class ExportError(FgmclipError):
+    """Base of every error that export raises on purpose."""
+
+
+class RepositoryError(ExportError, ValueError):
+    """A directory or a manifest in it is not what a repository of this version holds."""
+
+
+class BusyError(ExportError, BlockingIOError):
+    """Another process is publishing into the same repository."""
+
+
+class GateError(ExportError):
+    """An engine did not prove itself, so nothing was published."""
+
+    exit_code = 4

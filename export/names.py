@@ -1,0 +1,47 @@
+"""Names of models, steps and files in a repository."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Part = Literal["clip_image_encoder", "motion_encoder", "fusion_head"]
+
+PARTS: tuple[Part, ...] = ("clip_image_encoder", "motion_encoder", "fusion_head")
+"""Submodules that become an engine each."""
+
+STEPS: tuple[str, ...] = ("preprocess", *PARTS, "window", "classify")
+"""Models that belong to one release and carry its number in their names."""
+
+ENSEMBLES: tuple[str, ...] = ("fgm_clip", "fgm_clip_stream")
+"""Public models; each names the steps of exactly one release."""
+
+_STEP = re.compile(r"^(?P<step>[a-z_]+)__r(?P<release>[1-9][0-9]*)$")
+_MANIFEST = re.compile(r"^manifest-r(?P<release>[1-9][0-9]*)\.json$")
+
+
+def step_name(step: str, release: int) -> str:
+    """Return the Triton model name of a step, for example `window__r7`."""
+    return f"{step}__r{release}"
+
+
+def step_release(name: str) -> int | None:
+    """Return the release that a folder or model name belongs to, or None if it is no step."""
+    match = _STEP.match(name)
+    return int(match["release"]) if match else None
+
+
+def manifest_name(release: int) -> str:
+    """Return the file name of a release's manifest, for example `manifest-r7.json`."""
+    return f"manifest-r{release}.json"
+
+
+def manifest_release(name: str) -> int | None:
+    """Return the release of a manifest's file name, or None if it is no manifest."""
+    match = _MANIFEST.match(name)
+    return int(match["release"]) if match else None
+
+
+def labels_name(release: int) -> str:
+    """Return the file name of a release's labels inside an ensemble's folder."""
+    return f"labels-r{release}.txt"

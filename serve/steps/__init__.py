@@ -1,0 +1,5 @@
+"""The steps of the Triton ensembles: numpy and the standard library, nothing else.
+
+Export copies this folder, `fgmclip.serve.runtimes` and `fgmclip.kernels` into every release, so a
+stock Triton container serves a repository without installing this package.
+"""

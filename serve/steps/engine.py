@@ -1,0 +1,48 @@
+"""`clip_image_encoder`, `motion_encoder`, `fusion_head`: an engine over a merged batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgmclip.serve.runtimes import open_runtime
+from fgmclip.serve.steps.step import RequestParameters, StepConfig, Tensors, TritonStep
+
+
+class EngineStep:
+    """Concatenates the requests that Triton merged, runs the engine once, and splits again."""
+
+    def __init__(self, config: StepConfig) -> None:
+        """Open the engine that the parameters `runtime` and `engine` name."""
+        self._inputs = config.inputs
+        self._runtime = open_runtime(
+            config.parameters["runtime"], config.directory / config.parameters["engine"]
+        )
+
+    def run(
+        self, batch: Sequence[tuple[Tensors, RequestParameters]]
+    ) -> list[Mapping[str, NDArray[Any]]]:
+        """Answer all requests with one execution; shapes were checked by Triton."""
+        if len(batch) == 1:
+            return [self._runtime.run(batch[0][0])]
+        merged = {
+            name: np.concatenate([inputs[name] for inputs, _ in batch]) for name in self._inputs
+        }
+        ends = np.cumsum([inputs[self._inputs[0]].shape[0] for inputs, _ in batch])[:-1]
+        split = {
+            name: np.split(rows, ends) for name, rows in self._runtime.run(merged).items()
+        }
+        return [
+            {name: parts[index] for name, parts in split.items()} for index in range(len(batch))
+        ]
+
+
+class TritonPythonModel(TritonStep):
+    """What Triton loads."""
+
+    def build(self, config: StepConfig) -> EngineStep:
+        """Return the engine step."""
+        return EngineStep(config)

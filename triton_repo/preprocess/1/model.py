@@ -1,0 +1,11 @@
+"""`preprocess`: loads the step from the modules that the release carries beside this file."""
+
+import sys
+from pathlib import Path
+
+# Ahead of an installed fgmclip: a release answers with the code that it was proved with.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from fgmclip.serve.steps.preprocess import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
