@@ -1,1 +1,1 @@
-"""Placeholder of the room; see its README."""
+"""Benches: each is run as `python bench/NAME.py` and prints what it measured in that run."""

@@ -1,1 +1,1 @@
-"""Placeholder of the room; see its README."""
+"""Checkpoint to ONNX to engines to a release in a live Triton repository."""

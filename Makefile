@@ -1,0 +1,39 @@
+# Every target sets itself up: a virtual environment of its own, made anew when pyproject.toml changes.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types check clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 10
+
+install: $(STAMP) ## Make the virtual environment and install everything that needs no GPU
+
+$(STAMP): pyproject.toml
+	@echo "Installing into $(VENV): a few minutes, about 7 GB."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## Serve the demo model and name generated clips over gRPC
+	$(BIN)/python bench/demo.py
+
+test: $(STAMP) ## Run the tests, real server included
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## Check style and the import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(STAMP) ## Check types
+	$(BIN)/mypy
+
+check: lint types test ## All of the above
+
+clean: ## Remove the virtual environment and what runs left behind
+	rm -rf $(VENV) out build dist

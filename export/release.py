@@ -1,0 +1,167 @@
+"""`export_release`: a model becomes a release in a live Triton repository."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.resources import files
+from pathlib import Path
+
+import onnx
+
+from fgmclip.export.classes import class_arrays, write_class_file
+from fgmclip.export.configs import (
+    SKELETON,
+    ensemble_parameters,
+    format_config,
+    model_config,
+    preprocess_parameters,
+)
+from fgmclip.export.errors import ExportError
+from fgmclip.export.graphs import check_graphs, parts_of
+from fgmclip.export.manifest import ReleaseManifest, folder_hashes
+from fgmclip.export.names import ENSEMBLES, STEPS, Part, step_name
+from fgmclip.export.repository import Repository
+from fgmclip.export.tags import embedding_tag, model_tag
+from fgmclip.model.network import FgmClip
+from fgmclip.model.onnx_graph import to_onnx
+from fgmclip.serve.steps.classify import class_logits
+from fgmclip.spec import Limits, ModelSpec, PublicManifest
+from fgmclip.spec.flow import FLOW_VERSION
+
+PRECISION = "fp32"
+ENGINE_FILE = "model.onnx"
+CLASS_FILE = "classes.npz"
+TOOLS = ("fgmclip", "numpy", "onnx", "onnxruntime", "onnxscript", "open_clip_torch", "torch")
+
+# What each step imports, so that a release answers with the code that it was proved with.
+MODULES: dict[str, tuple[str, ...]] = {
+    "preprocess": ("kernels", "serve/steps"),
+    "window": ("serve/steps",),
+    "classify": ("serve/steps",),
+} | dict.fromkeys(
+    ("clip_image_encoder", "motion_encoder", "fusion_head"), ("serve/runtimes", "serve/steps")
+)
+
+
+def export_release(
+    model: FgmClip, repository: Path, *, report: Callable[[str], None] = lambda stage: None
+) -> ReleaseManifest:
+    """Export a model to ONNX Runtime engines and publish them as the next release.
+
+    Args:
+        model: The model, in evaluation mode.
+        repository: The repository's directory; made if absent.
+        report: Called with the name of each stage as it begins.
+
+    Returns:
+        The manifest of the new release, which now serves.
+
+    Raises:
+        GateError: A graph or the chain differs from PyTorch; nothing was published.
+        BusyError: Another process is publishing into the repository.
+        ExportError: The model's flow is another version's.
+    """
+    _check_flow(model.spec)
+    target = Repository(repository)
+    with target.lock():
+        target.sweep()
+        release = target.next_release()
+        public = PublicManifest(
+            release=release,
+            model_tag=model_tag(model, PRECISION),
+            embedding_tag=embedding_tag(model, PRECISION),
+            precision=PRECISION,
+            dt=model.spec.clip.dt,
+            spec=model.spec,
+            limits=Limits(),
+        )
+        target.staging.mkdir(parents=True)
+        graphs = _write_steps(model, public, target.staging, report)
+        classes = class_arrays(model)
+        checks = check_graphs(
+            model, graphs, lambda embedding: class_logits(embedding, classes), report
+        )
+        report("publish")
+        manifest = ReleaseManifest(
+            public=public,
+            target="cpu",
+            precision_asked=PRECISION,
+            precision_built=dict.fromkeys(graphs, PRECISION),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            tools={name: importlib.metadata.version(name) for name in TOOLS}
+            | {"python": platform.python_version()},
+            files={
+                name: digest
+                for folder in sorted(target.staging.iterdir())
+                for name, digest in folder_hashes(folder, folder.name).items()
+            },
+            ensembles={
+                name: format_config(
+                    model_config(name, model.spec, release, ensemble_parameters(public))
+                )
+                for name in ENSEMBLES
+            },
+            checks=checks,
+        )
+        target.publish(manifest)
+    return manifest
+
+
+def stages(spec: ModelSpec) -> int:
+    """Return how many stages `export_release` reports for a spec."""
+    return 2 * len(parts_of(spec)) + 3
+
+
+def _check_flow(spec: ModelSpec) -> None:
+    if spec.motion is not None and spec.motion.flow.version != FLOW_VERSION:
+        raise ExportError(
+            f"motion.flow.version: expected {FLOW_VERSION}, the flow that this version computes, "
+            f"got {spec.motion.flow.version}; export with the version of fgmclip that trained the "
+            "checkpoint, or train it again"
+        )
+
+
+def _write_steps(
+    model: FgmClip, public: PublicManifest, staging: Path, report: Callable[[str], None]
+) -> dict[Part, Path]:
+    spec, release = model.spec, public.release
+    engine = {"runtime": "onnxruntime", "engine": ENGINE_FILE}
+    parameters = {
+        "preprocess": preprocess_parameters(spec, public.limits),
+        "window": {"window": str(spec.clip.frames), "embedding_tag": public.embedding_tag},
+        "classify": {"classes": CLASS_FILE},
+    } | dict.fromkeys(parts_of(spec), engine)
+    report("write steps")
+    for step in STEPS:
+        if step in parameters:
+            folder = staging / step_name(step, release)
+            shutil.copytree(SKELETON / step, folder, ignore=shutil.ignore_patterns("__pycache__"))
+            config = model_config(step, spec, release, parameters[step])
+            (folder / "config.pbtxt").write_text(format_config(config))
+            _copy_modules(folder / "1", MODULES[step])
+    classify = staging / step_name("classify", release)
+    write_class_file(classify / "1" / CLASS_FILE, model)
+    (classify / "labels.txt").write_text("".join(f"{label}\n" for label in spec.labels))
+    graphs: dict[Part, Path] = {}
+    for part in parts_of(spec):
+        report(f"export {part}")
+        graphs[part] = staging / step_name(part, release) / "1" / ENGINE_FILE
+        onnx.save(to_onnx(model, part), graphs[part])
+    return graphs
+
+
+def _copy_modules(version: Path, modules: tuple[str, ...]) -> None:
+    source = Path(str(files("fgmclip")))
+    target = version / "fgmclip"
+    target.mkdir()
+    shutil.copy(source / "__init__.py", target)
+    for module in modules:
+        shutil.copytree(
+            source / module, target / module, ignore=shutil.ignore_patterns("__pycache__")
+        )
+        for parent in (target / module).relative_to(target).parents[:-1]:
+            shutil.copy(source / parent / "__init__.py", target / parent)

@@ -1,0 +1,41 @@
+"""Where a model comes from: a checkpoint, the shipped demo, or a preset with random weights."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from fgmclip.export.errors import ExportError
+from fgmclip.model.build import build_model
+from fgmclip.model.checkpoint import load_checkpoint
+from fgmclip.model.network import FgmClip
+from fgmclip.spec import PRESETS, preset
+
+DEMO_CHECKPOINT = Path(str(files("fgmclip"))) / "assets" / "demo.safetensors"
+
+
+def open_model(source: str, *, random_weights: int | None = None) -> FgmClip:
+    """Return the model that a user names.
+
+    Args:
+        source: A checkpoint's path, `demo` for the shipped one, or a preset's name.
+        random_weights: Seed of random weights for a preset, instead of a checkpoint.
+
+    Raises:
+        ExportError: The source is neither a file nor a preset, or a preset lacks its weights.
+        CheckpointError: The checkpoint is refused.
+    """
+    if random_weights is not None:
+        return build_model(preset(source), seed=random_weights)
+    path = Path(source)
+    if path.exists():
+        return load_checkpoint(path)
+    if source == "demo":
+        return load_checkpoint(DEMO_CHECKPOINT)
+    if source in PRESETS:
+        raise ExportError(
+            f"{source}: a preset has no weights; give a checkpoint of it, or --random-weights SEED"
+        )
+    raise ExportError(
+        f"{source}: expected a checkpoint file or a preset ({', '.join(PRESETS)}), found neither"
+    )
