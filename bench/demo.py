@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,13 @@ from rich.progress import Progress, track
 from rich.table import Table
 
 from fgmclip.bench.contact_sheet import Tile, draw_contact_sheet
-from fgmclip.bench.stages import END_TO_END, StageClock, StageTimes, in_pipeline_order
+from fgmclip.bench.stages import (
+    END_TO_END,
+    StageClock,
+    StageTimes,
+    in_pipeline_order,
+    milliseconds,
+)
 from fgmclip.client import ActionClient, VideoResult
 from fgmclip.export.release import export_release, stages
 from fgmclip.export.sources import open_model
@@ -95,23 +102,20 @@ def _run(
             seed=arguments.seed,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    with console.status("starting Triton"):
-        server = EmbeddedServer(folder / "repository")
-        server.__enter__()
-    try:
-        with ActionClient(server.url) as client:
-            named = [
-                Named(clip, client.classify(clip.path))
-                for clip in track(clips, "classify over gRPC", console=console, transient=True)
-            ]
-            window = next(iter(read_windows(clips[0].path, client.manifest.spec.clip)))
-            latency = StageClock(server.url).measure(
-                lambda: client.classify_window(window.frames).latency_ms,
-                repeats=20,
-                tick=lambda: None,
-            )
-    finally:
-        server.__exit__(None, None, None)
+    with ExitStack() as stack:
+        with console.status("starting Triton"):
+            server = stack.enter_context(EmbeddedServer(folder / "repository"))
+        client = stack.enter_context(ActionClient(server.url))
+        named = [
+            Named(clip, client.classify(clip.path))
+            for clip in track(clips, "classify over gRPC", console=console, transient=True)
+        ]
+        window = next(iter(read_windows(clips[0].path, client.manifest.spec.clip)))
+        latency = StageClock(server.url).measure(
+            lambda: milliseconds(lambda: client.classify_window(window.frames)),
+            repeats=20,
+            tick=lambda: None,
+        )
     return named, in_pipeline_order(latency)
 
 

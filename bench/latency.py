@@ -10,7 +10,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +21,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from fgmclip.bench.machine import describe_machine
-from fgmclip.bench.stages import END_TO_END, StageClock, StageTimes, in_pipeline_order
+from fgmclip.bench.stages import (
+    END_TO_END,
+    StageClock,
+    StageTimes,
+    in_pipeline_order,
+    milliseconds,
+)
 from fgmclip.client import ActionClient, StreamSession
 from fgmclip.export.release import export_release
 from fgmclip.export.sources import open_model
@@ -82,7 +87,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> dict[str, object]:
             for _ in range(WARM_UP):
                 request()
             return clock.measure(
-                lambda: _milliseconds(request),
+                lambda: milliseconds(request),
                 repeats=arguments.repeats,
                 tick=lambda: progress.advance(task),
             )
@@ -108,12 +113,6 @@ def _run(arguments: argparse.Namespace, console: Console) -> dict[str, object]:
             "clip": [item.to_json() for item in in_pipeline_order(clip)],
             "stream_decision": [item.to_json() for item in in_pipeline_order(stream)],
         }
-
-
-def _milliseconds(request: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    request()
-    return (time.perf_counter() - start) * 1e3
 
 
 def moving_frames(count: int, height: int, width: int) -> NDArray[np.uint8]:

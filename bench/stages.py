@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -95,3 +96,10 @@ def in_pipeline_order(times: Sequence[StageTimes]) -> list[StageTimes]:
         END_TO_END,
     )
     return sorted(times, key=lambda item: order.index(item.stage))
+
+
+def milliseconds(call: Callable[[], object]) -> float:
+    """Return how long one call took."""
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3

@@ -31,6 +31,7 @@ from fgmclip.spec.manifest import MANIFEST_PARAMETER
 
 LOCK_FILE = ".fgmclip.lock"
 STAGING = ".staging"
+_TEMPORARY = ".writing-"
 
 
 class Repository:
@@ -107,12 +108,16 @@ class Repository:
 
     def sweep(self) -> None:
         """Remove what a killed publisher left: its staging folder and steps of no release."""
-        shutil.rmtree(self.staging, ignore_errors=True)
+        if self.staging.exists():
+            shutil.rmtree(self.staging)
         known = {*self.releases(), *self.active().values()}
         for path in self.path.iterdir():
             release = step_release(path.name)
             if release is not None and release not in known:
                 shutil.rmtree(path)
+        for folder in (self.path, *(self.path / name for name in ENSEMBLES)):
+            for path in folder.glob(f"{_TEMPORARY}*"):
+                path.unlink()
 
     def publish(self, manifest: ReleaseManifest) -> None:
         """Move the staged step folders into place and let the ensembles serve them.
@@ -173,7 +178,7 @@ class Repository:
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     with temporary.open("w") as file:
         file.write(text)
         file.flush()

@@ -1,0 +1,63 @@
+"""`classify`: the heads of a class file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fgmclip.serve.steps.classify import ClassifyStep, class_logits, softmax
+from fgmclip.serve.steps.step import StepConfig
+
+LINEAR = {
+    "linear_weight": np.array([[1, 0], [0, 1], [1, 1]], np.float32),
+    "linear_bias": np.array([0, 0, -1], np.float32),
+}
+TEXT = {
+    "text_weight": np.eye(2, dtype=np.float32),
+    "text_embeddings": np.array([[1, 0], [0, 1], [-1, 0]], np.float32),
+    "temperature": np.float32(0.5),
+}
+
+
+def test_the_linear_head_is_a_product_and_a_bias() -> None:
+    logits = class_logits(np.array([[2, 3]], np.float32), LINEAR)
+    np.testing.assert_allclose(logits, [[2, 3, 4]])
+
+
+def test_the_text_head_is_a_cosine_over_the_temperature() -> None:
+    logits = class_logits(np.array([[3, 4]], np.float32), TEXT)
+    np.testing.assert_allclose(logits, [[1.2, 1.6, -1.2]], rtol=1e-6)
+
+
+def test_both_heads_add_up() -> None:
+    embedding = np.array([[3, 4]], np.float32)
+    np.testing.assert_allclose(
+        class_logits(embedding, LINEAR | TEXT),
+        class_logits(embedding, LINEAR) + class_logits(embedding, TEXT),
+    )
+
+
+def test_a_zero_embedding_gives_finite_logits() -> None:
+    assert np.isfinite(class_logits(np.zeros((1, 2), np.float32), TEXT)).all()
+
+
+@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=6))
+def test_probabilities_sum_to_one_however_large_the_logits(values: list[float]) -> None:
+    probabilities = softmax(np.array([values], np.float32))
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert probabilities.argmax() == int(np.argmax(np.float32(values)))
+
+
+def test_the_class_file_can_be_replaced_by_one_with_other_classes(tmp_path: Path) -> None:
+    config = StepConfig(tmp_path, {"classes": "classes.npz"}, ("EMBEDDING",), ("LOGITS",))
+    embedding = {"EMBEDDING": np.array([[2, 3]], np.float32)}
+    for count in (3, 2):
+        arrays = {name: value[:count] for name, value in LINEAR.items()}
+        np.savez(tmp_path / "classes.npz", **arrays)
+        answer = ClassifyStep(config).answer(embedding, {})
+        assert answer["PROBABILITIES"].shape == (1, count)
+        np.testing.assert_array_equal(answer["EMBEDDING_COPY"], embedding["EMBEDDING"])
