@@ -1,1 +1,4 @@
-"""Placeholder of the room; see its README."""
+"""From video files to windows: decoding, the time grid, clips, and generated sample videos.
+
+Import from the modules; `windows.read_windows` is where most callers start.
+"""

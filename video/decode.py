@@ -1,0 +1,244 @@
+"""Streaming decoding of a video file: PyAV on the CPU, bounded memory, errors of one line."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from fgmclip.video.clock import PresentationClock
+from fgmclip.video.errors import (
+    DamagedVideoError,
+    NotAVideoError,
+    UnsupportedVideoError,
+    VideoAccessError,
+    VideoNotFoundError,
+)
+from fgmclip.video.frames import Frame, Layout
+from fgmclip.video.pictures import PictureConverter, shown_size
+
+DECODER_THREADS = 1
+"""One camera, one thread. Frame threads would also report damage a few packets late, at a place
+that depends on their number."""
+
+DEFAULT_RATE = Fraction(25)
+"""Frames a second where neither container nor codec states a rate, as FFmpeg assumes."""
+
+# AVI stores no presentation times: FFmpeg guesses them and errs on reordered frames, but AVI's
+# decoding times count the frames that come out.
+_FORMATS_WITHOUT_PRESENTATION_TIMES = frozenset({"avi"})
+
+_STILL_IMAGE = "is a still image; a video needs moving pictures"
+_REFUSED_FORMATS = {
+    "image2": _STILL_IMAGE,
+    "ico": _STILL_IMAGE,
+    "tty": "is text, not a video",
+    "bin": "is text, not a video",
+    "hls": "is a playlist, not a video; give the file that it names",
+    "concat": "is a playlist, not a video; give the files that it names",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A decoded picture whose conversion, which costs time, waits until it is wanted.
+
+    Attributes:
+        time: When it is shown, in seconds since the first frame.
+    """
+
+    time: float
+    _decoded: av.VideoFrame
+    _converter: PictureConverter
+    _path: Path
+
+    def frame(self) -> Frame:
+        """Convert the picture.
+
+        Raises:
+            UnsupportedVideoError: Its pixel format cannot be converted.
+        """
+        try:
+            return self._converter.convert(self._decoded, self.time)
+        except av.FFmpegError as error:
+            name = self._decoded.format.name
+            raise UnsupportedVideoError(
+                self._path, f"pixel format {name} cannot be converted: {error.strerror}"
+            ) from error
+
+
+def decode(path: str | os.PathLike[str], *, layout: Layout = "rgb") -> Iterator[Frame]:
+    """Yield the frames of a file's first video stream in presentation order.
+
+    Times are seconds since the first frame and strictly increase; `PresentationClock` states what
+    happens to missing, repeated and backward timestamps. Frames are turned upright by the display
+    matrix. A stream that states no matrix is BT.601 if its shorter side is below 720 pixels, else
+    BT.709; one that states no range is limited. Memory holds a few frames, however long the video.
+
+    Args:
+        path: A regular file.
+        layout: `rgb` for pixels u8 [H,W,3] or `nv12` for u8 [H*3/2,W,1].
+
+    Yields:
+        Frames of one size.
+
+    Raises:
+        VideoError: A leaf of it: the file is missing, unreadable, not a video, unsupported, or
+            damaged, the latter after the frames before the damage were yielded.
+    """
+    for picture in read_pictures(path, layout=layout):
+        yield picture.frame()
+
+
+def read_pictures(path: str | os.PathLike[str], *, layout: Layout) -> Iterator[Picture]:
+    """Yield what `decode` yields, unconverted; arguments and errors are those of `decode`."""
+    converter = PictureConverter(layout)
+    _check_file(path)
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        clock = PresentationClock(Fraction(stream.time_base or 1), _nominal_period(stream))
+        by_decoding_time = container.format.name in _FORMATS_WITHOUT_PRESENTATION_TIMES
+        size: tuple[int, int] | None = None
+        for decoded in _decoded_frames(container, stream, path):
+            timestamp = decoded.dts if by_decoding_time else decoded.pts
+            time = clock.advance(timestamp, decoded.duration or 0)
+            if time is None:
+                continue
+            if size is None:
+                size = shown_size(decoded)
+                if layout == "nv12" and min(size) < 2:
+                    raise UnsupportedVideoError(
+                        path,
+                        f"frames of {size[1]}x{size[0]} pixels are too small for NV12, which "
+                        "needs at least 2x2; read it as rgb",
+                    )
+            elif shown_size(decoded) != size:
+                height, width = shown_size(decoded)
+                raise UnsupportedVideoError(
+                    path,
+                    f"changes its frame size from {size[1]}x{size[0]} to {width}x{height} at "
+                    f"{time:.3f} s; cut it there or re-encode it to one size",
+                )
+            yield Picture(time, decoded, converter, Path(path))
+
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    try:
+        status = os.stat(path)
+    except PermissionError as error:
+        raise VideoAccessError(path, "permission denied") from error
+    except (OSError, ValueError) as error:
+        raise VideoNotFoundError(path, "no such file") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise NotAVideoError(path, "is a folder; give one video file")
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAVideoError(path, "is not a regular file")
+    if status.st_size == 0:
+        raise NotAVideoError(path, "is empty (0 bytes)")
+
+
+def _open(path: str | os.PathLike[str]) -> InputContainer:
+    # The prefix keeps a colon in a file's name from being read as a protocol, and the whitelist
+    # keeps a file from naming an address that FFmpeg would then fetch.
+    try:
+        return av.open(
+            "file:" + os.path.abspath(path),
+            "r",
+            options={"protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    except PermissionError as error:
+        raise VideoAccessError(path, "permission denied") from error
+    except av.FFmpegError as error:
+        raise NotAVideoError(path, f"cannot be read as a video: {error.strerror}") from error
+
+
+def _video_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
+    """Return the first stream of moving pictures, set to decode on the CPU by one thread."""
+    name = container.format.name
+    if name.endswith("_pipe"):
+        raise NotAVideoError(path, _STILL_IMAGE)
+    if name in _REFUSED_FORMATS:
+        raise NotAVideoError(path, _REFUSED_FORMATS[name])
+    cover = av.stream.Disposition.attached_pic
+    streams = [item for item in container.streams.video if not item.disposition & cover]
+    if not streams:
+        kinds = ", ".join(sorted({item.type for item in container.streams}))
+        raise NotAVideoError(path, f"has no video stream, only {kinds or 'nothing'}")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise UnsupportedVideoError(path, "no decoder for its codec; re-encode it, e.g. to H.264")
+    stream.codec_context.thread_count = DECODER_THREADS
+    return stream
+
+
+def _nominal_period(stream: VideoStream) -> Fraction:
+    rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
+    return 1 / Fraction(rate) if rate > 0 else 1 / DEFAULT_RATE
+
+
+def _decoded_frames(
+    container: InputContainer, stream: VideoStream, path: str | os.PathLike[str]
+) -> Iterator[av.VideoFrame]:
+    """Yield good frames; at the first damage yield those before it and raise.
+
+    Until the first good frame damage is passed over: a recording cut in the middle of a group of
+    pictures starts with packets that cannot be decoded.
+    """
+    good = 0
+    cause = "it holds no picture"
+    for frames, damage in _decoded_packets(container, stream):
+        for frame in frames:
+            if frame.is_corrupt:
+                damage = damage or "a picture is damaged"
+                break
+            good += 1
+            yield frame
+        if damage is not None:
+            if good:
+                raise DamagedVideoError(path, f"damaged after {good} good frames: {damage}", good)
+            cause = damage
+    if not good:
+        raise DamagedVideoError(path, f"no frame can be decoded: {cause}", 0)
+
+
+def _decoded_packets(
+    container: InputContainer, stream: VideoStream
+) -> Iterator[tuple[list[av.VideoFrame], str | None]]:
+    """Yield what each packet adds, with the cause where it or the container is damaged."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.FFmpegError as error:
+            yield _drain(stream), error.strerror
+            return
+        if packet.is_corrupt:
+            yield _drain(stream), "a packet is damaged or cut short"
+            continue
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            yield _drain(stream), error.strerror
+            continue
+        yield frames, None
+
+
+def _drain(stream: VideoStream) -> list[av.VideoFrame]:
+    """Return the frames that the decoder held back to order them, and make it ready for more."""
+    context = stream.codec_context
+    try:
+        frames = context.decode(None)
+    except av.FFmpegError:
+        frames = []
+    context.flush_buffers()
+    return frames
