@@ -1,1 +1,41 @@
-"""Placeholder of the room; see its README."""
+"""Names actions over gRPC: `ActionClient` for clips and files, `StreamSession` for streams."""
+
+from fgmclip.client.action import ActionClient
+from fgmclip.client.answers import UNKNOWN, Decision, VideoResult
+from fgmclip.client.errors import (
+    ClientError,
+    ConnectError,
+    ManifestError,
+    ModelNotFoundError,
+    RefusedError,
+    RequestTimeoutError,
+    ServerError,
+    SettingsError,
+    TagMismatchError,
+)
+from fgmclip.client.stream import StreamSession
+from fgmclip.client.testing import MockRequest, MockTransport
+from fgmclip.client.timeouts import Timeouts
+from fgmclip.client.transport import GrpcTransport, Transport
+
+__all__ = [
+    "UNKNOWN",
+    "ActionClient",
+    "ClientError",
+    "ConnectError",
+    "Decision",
+    "GrpcTransport",
+    "ManifestError",
+    "MockRequest",
+    "MockTransport",
+    "ModelNotFoundError",
+    "RefusedError",
+    "RequestTimeoutError",
+    "ServerError",
+    "SettingsError",
+    "StreamSession",
+    "TagMismatchError",
+    "Timeouts",
+    "Transport",
+    "VideoResult",
+]

@@ -1,0 +1,239 @@
+"""`ActionClient`: names the action in a clip or a video."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fgmclip.client.answers import ANSWERS, Decision, VideoResult, decisions, name_action
+from fgmclip.client.checks import Frames, check_frames, check_rois, color_parameters
+from fgmclip.client.errors import ManifestError, ModelNotFoundError
+from fgmclip.client.timeouts import Timeouts
+from fgmclip.client.transport import GrpcTransport, Transport
+from fgmclip.spec import PublicManifest, SpecError
+from fgmclip.spec.manifest import MANIFEST_FORMAT, MANIFEST_PARAMETER
+
+CLIP_MODEL = "fgm_clip"
+"""The ensemble that answers one clip, and whose parameters hold the manifest."""
+
+Self = TypeVar("Self", bound="ActionClient")
+
+
+class ActionClient:
+    """A client that knows nothing but an address; everything else it reads from the server.
+
+    May be shared between threads. Nothing is sent before the first question.
+
+    Example:
+        ```python
+        with ActionClient("localhost:8001") as client:
+            print(client.classify("video.mp4").label)
+        ```
+
+    Attributes:
+        url: `HOST:PORT` of the server's gRPC endpoint.
+        timeouts: How long the client waits.
+        transport: The network; that of the caller if one was given.
+    """
+
+    def __init__(
+        self, url: str, *, timeouts: Timeouts | None = None, transport: Transport | None = None
+    ) -> None:
+        """Name the server.
+
+        Args:
+            url: `HOST:PORT` of the server's gRPC endpoint.
+            timeouts: How long the client waits; the defaults of `Timeouts` if None.
+            transport: The network, for clients that share one and for tests. It stays the
+                caller's: `close` leaves it open. Over gRPC by default.
+
+        Raises:
+            SettingsError: `url` is not `HOST:PORT`.
+        """
+        self.url = url
+        self.timeouts = timeouts or Timeouts()
+        self._owned = GrpcTransport(url, self.timeouts) if transport is None else None
+        self.transport: Transport = transport or self._owned  # type: ignore[assignment]
+        self._manifest: PublicManifest | None = None
+
+    def __enter__(self: Self) -> Self:
+        """Return the client."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the client."""
+        self.close()
+
+    def close(self) -> None:
+        """Release the connection, unless it is the caller's."""
+        if self._owned is not None:
+            self._owned.close()
+
+    @property
+    def manifest(self) -> PublicManifest:
+        """What the server publishes about itself; read once, at its first use.
+
+        Raises:
+            ManifestError: The server is not one of ours, or of an unknown format.
+            ClientError: The server could not be asked.
+        """
+        if self._manifest is None:
+            self._manifest = self._read_manifest()
+        return self._manifest
+
+    def refresh(self) -> None:
+        """Forget the manifest, so that its next use reads what is published then."""
+        self._manifest = None
+
+    def classify_window(
+        self,
+        frames: Frames,
+        *,
+        color_matrix: str | None = None,
+        color_range: str | None = None,
+    ) -> Decision:
+        """Name the action in one window of whole frames.
+
+        Args:
+            frames: u8 RGB [T+1,H,W,3] or NV12 [T+1,H*3/2,W,1], samples `manifest.dt` apart; the
+                first is only what the second is compared with.
+            color_matrix: `bt601` or `bt709`; the model's default if None.
+            color_range: `limited` or `full`, for NV12; the model's default if None.
+
+        Raises:
+            RefusedError: The frames are not what the model takes.
+            ClientError: The server could not be asked, or failed.
+        """
+        (decision,) = self._classify(frames, None, color_matrix, color_range)
+        return decision
+
+    def classify_tracks(
+        self,
+        frames: Frames,
+        rois: ArrayLike,
+        *,
+        color_matrix: str | None = None,
+        color_range: str | None = None,
+    ) -> list[Decision]:
+        """Name the action of each track in one window.
+
+        Args:
+            frames: As in `classify_window`.
+            rois: [R,T+1,4], pixels x0, y0, x1, y1: one box a track and frame.
+            color_matrix: As in `classify_window`.
+            color_range: As in `classify_window`.
+
+        Returns:
+            One decision a track, in the order of `rois`.
+
+        Raises:
+            RefusedError: Frames or boxes are not what the model takes.
+            ClientError: The server could not be asked, or failed.
+        """
+        return self._classify(frames, rois, color_matrix, color_range)
+
+    def classify(self, path: str | os.PathLike[str]) -> VideoResult:
+        """Name the action in a video file: windows half a window apart, probabilities averaged.
+
+        One window is held at a time, so the length of the video does not matter.
+
+        Raises:
+            VideoError: The file cannot be used as a video.
+            RefusedError: Its frames are not what the model takes, for example too small.
+            ClientError: The server could not be asked, or failed.
+        """
+        # Here, because a client of cameras' frames needs no decoder.
+        from fgmclip.video.windows import read_windows
+
+        manifest = self.manifest
+        total = np.zeros(len(manifest.spec.labels))
+        milliseconds: list[float] = []
+        for window in read_windows(path, manifest.spec.clip):
+            started = time.perf_counter()
+            decision = self.classify_window(
+                window.frames, color_matrix=window.color_matrix, color_range=window.color_range
+            )
+            milliseconds.append((time.perf_counter() - started) * 1000)
+            total += decision.probabilities
+        label, top = name_action(total / len(milliseconds), manifest)
+        return VideoResult(
+            video=Path(path),
+            label=label,
+            probability=top[0][1],
+            top=top,
+            windows=len(milliseconds),
+            latency_ms=float(np.median(milliseconds)),
+        )
+
+    def _classify(
+        self,
+        frames: Frames,
+        rois: ArrayLike | None,
+        color_matrix: str | None,
+        color_range: str | None,
+    ) -> list[Decision]:
+        manifest = self.manifest
+        window = manifest.spec.clip.frames
+        inputs: dict[str, Any] = {
+            "FRAMES": check_frames(frames, manifest.limits, fewest=window, most=window)
+        }
+        if rois is not None:
+            inputs["ROI"] = check_rois(rois, frames, manifest.limits)
+        outputs = self.transport.infer(
+            CLIP_MODEL,
+            inputs,
+            ANSWERS,
+            timeout_seconds=self.timeouts.request_seconds,
+            parameters=color_parameters(color_matrix, color_range),
+        )
+        return decisions(outputs, manifest)
+
+    def _read_manifest(self) -> PublicManifest:
+        try:
+            parameters = self.transport.model_parameters(
+                CLIP_MODEL, timeout_seconds=self.timeouts.request_seconds
+            )
+        except ModelNotFoundError as error:
+            raise ManifestError(
+                f"{error}; expected a repository that `fgmclip export` wrote, loaded and ready"
+            ) from error
+        text = parameters.get(MANIFEST_PARAMETER)
+        if text is None:
+            raise ManifestError(
+                f"{self.url}: expected the parameter {MANIFEST_PARAMETER} of {CLIP_MODEL}, got "
+                f"{', '.join(sorted(parameters)) or 'none'}; export the model with fgmclip"
+            )
+        return parse_manifest(text, self.url)
+
+
+def parse_manifest(text: str, url: str) -> PublicManifest:
+    """Return the manifest that a server publishes.
+
+    Args:
+        text: JSON.
+        url: Names the server in messages.
+
+    Raises:
+        ManifestError: Not JSON, of an unknown format, or with a field that is missing or wrong.
+    """
+    try:
+        fields = json.loads(text)
+        # Ahead of the fields: those of another format would only be reported as wrong one by one.
+        came = fields.get("format") if isinstance(fields, dict) else None
+        if came != MANIFEST_FORMAT:
+            raise ManifestError(
+                f"{url}: expected a manifest of format {MANIFEST_FORMAT}, got {came!r}; use the "
+                "version of fgmclip that exported the release, or export it again with this one"
+            )
+        return PublicManifest.from_json(text)
+    except (json.JSONDecodeError, SpecError) as error:
+        raise ManifestError(
+            f"{url}: expected a manifest of format {MANIFEST_FORMAT}, got one that cannot be "
+            f"read; export the release again: {error}"
+        ) from error

@@ -1,0 +1,163 @@
+"""`StreamSession`: a window that slides, each frame encoded once.
+
+The server keeps no state. Its answer carries the embeddings of the new frames, the session keeps
+those of the last T samples and sends them along, so any replica can answer the next request.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fgmclip.client.action import ActionClient
+from fgmclip.client.answers import ANSWERS, Decision, decisions
+from fgmclip.client.checks import Frames, check_frames, check_rois, color_parameters
+from fgmclip.client.errors import RefusedError, TagMismatchError
+from fgmclip.client.transport import Tensors
+from fgmclip.spec import PublicManifest
+
+STREAM_MODEL = "fgm_clip_stream"
+"""The ensemble that takes new frames and the history of a window."""
+
+_VISUAL = ("VISUAL_HISTORY", "VISUAL_NEW")
+_MOTION = ("MOTION_HISTORY", "MOTION_NEW")
+
+
+class StreamSession:
+    """The plain window loop of one stream; samples on the time grid are the caller's business.
+
+    A request that fails changes nothing, so the same frames may be pushed again. Not for several
+    threads at once; each stream has a session of its own, and all of them may share a client.
+
+    Example:
+        ```python
+        session = StreamSession(client)
+        decision = session.push(samples[0:9])   # T + 1 = 9 samples fill the window
+        decision = session.push(samples[8:10])  # one new sample; samples[8] is the one before it
+        ```
+    """
+
+    def __init__(
+        self,
+        client: ActionClient,
+        *,
+        color_matrix: str | None = None,
+        color_range: str | None = None,
+    ) -> None:
+        """Start with an empty window.
+
+        Args:
+            client: Names the server.
+            color_matrix: `bt601` or `bt709`; the model's default if None.
+            color_range: `limited` or `full`, for NV12; the model's default if None.
+
+        Raises:
+            RefusedError: There is no such matrix or range.
+        """
+        self._client = client
+        self._parameters = color_parameters(color_matrix, color_range)
+        self._history: dict[str, NDArray[np.float32]] = {}
+        self._tag = b""
+
+    @property
+    def empty(self) -> bool:
+        """Whether the next push has to fill the whole window."""
+        return not self._history
+
+    def reset(self) -> None:
+        """Empty the window: after a gap, a cut, or a `TagMismatchError`."""
+        self._history = {}
+
+    def push(self, frames: Frames) -> Decision:
+        """Move the window on by k samples and name the action in it.
+
+        Args:
+            frames: u8 RGB [k+1,H,W,3] or NV12 [k+1,H*3/2,W,1]: the sample before, which was the
+                last of the push before, then k new samples. k is T while the window is empty,
+                else 1 to T. At the start of a video the sample before is a copy of the first.
+
+        Raises:
+            TagMismatchError: The server changed to another release: `reset`, then push T + 1.
+            RefusedError: The frames are not what the model takes, or k does not fit.
+            ClientError: The server could not be asked, or failed.
+        """
+        (decision,) = self._push(frames, None)
+        return decision
+
+    def push_tracks(self, frames: Frames, rois: ArrayLike) -> list[Decision]:
+        """Move the windows of several tracks on by k samples and name the action of each.
+
+        Args:
+            frames: As in `push`.
+            rois: [R,k+1,4], pixels x0, y0, x1, y1: one box a track and frame. R and its order
+                stay the same until `reset`.
+
+        Returns:
+            One decision a track, in the order of `rois`.
+
+        Raises:
+            TagMismatchError: The server changed to another release: `reset`, then push T + 1.
+            RefusedError: Frames, boxes, k or the number of tracks do not fit.
+            ClientError: The server could not be asked, or failed.
+        """
+        return self._push(frames, rois)
+
+    def _push(self, frames: Frames, rois: ArrayLike | None) -> list[Decision]:
+        manifest = self._client.manifest
+        window = manifest.spec.clip.frames
+        streams = (_VISUAL,) if manifest.spec.motion is None else (_VISUAL, _MOTION)
+        check_frames(frames, manifest.limits, fewest=window if self.empty else 1, most=window)
+        new = frames.shape[0] - 1
+        inputs: dict[str, NDArray[Any]] = {"FRAMES": frames}
+        if rois is not None:
+            inputs["ROI"] = check_rois(rois, frames, manifest.limits)
+        self._check_tracks(inputs)
+        if new < window:
+            inputs |= {name: kept[:, new:] for name, kept in self._history.items()}
+            inputs["HISTORY_TAG"] = np.array([self._tag], dtype=object)
+        outputs = self._infer(inputs, (*ANSWERS, *(made for _, made in streams), "TAG"), manifest)
+        answer = decisions(outputs, manifest)
+        self._history = {
+            name: np.concatenate([inputs.get(name, outputs[made][:, :0]), outputs[made]], axis=1)
+            for name, made in streams
+        }
+        self._tag = bytes(outputs["TAG"].reshape(-1)[0])
+        return answer
+
+    def _check_tracks(self, inputs: Tensors) -> None:
+        tracks = len(inputs["ROI"]) if "ROI" in inputs else 1
+        kept = len(next(iter(self._history.values()))) if self._history else tracks
+        if tracks != kept:
+            raise RefusedError(
+                f"ROI: expected {kept} tracks as in the history, got {tracks}; reset the session "
+                "when tracks come or go"
+            )
+
+    def _infer(
+        self, inputs: Tensors, outputs: tuple[str, ...], manifest: PublicManifest
+    ) -> Tensors:
+        try:
+            answer = self._client.transport.infer(
+                STREAM_MODEL,
+                inputs,
+                outputs,
+                timeout_seconds=self._client.timeouts.request_seconds,
+                parameters=self._parameters,
+            )
+        except RefusedError as error:
+            # The name that the server's message starts with; a foreign tag is its only refusal.
+            if "HISTORY_TAG: expected" not in str(error):
+                raise
+            self._client.refresh()
+            raise TagMismatchError(f"{error}; reset the session and push T + 1 samples") from error
+        came = bytes(answer["TAG"].reshape(-1)[0]).decode(errors="replace")
+        if came != manifest.embedding_tag:
+            # A full window passes under any release, but its labels are those of the new one.
+            self._client.refresh()
+            raise TagMismatchError(
+                f"TAG: expected {manifest.embedding_tag} as in the manifest, got {came}: the "
+                "server changed to another release; reset the session and push T + 1 samples"
+            )
+        return answer

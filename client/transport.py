@@ -1,0 +1,258 @@
+"""The network behind one interface: `Transport`, and `GrpcTransport` over KServe v2 gRPC."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import grpc  # type: ignore[import-untyped]
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2, service_pb2_grpc  # type: ignore[import-untyped]
+from tritonclient.utils import (  # type: ignore[import-untyped]
+    deserialize_bytes_tensor,
+    np_to_triton_dtype,
+    serialize_byte_tensor,
+    triton_to_np_dtype,
+)
+
+from fgmclip.client.errors import (
+    ClientError,
+    ConnectError,
+    ModelNotFoundError,
+    RefusedError,
+    RequestTimeoutError,
+    ServerError,
+    SettingsError,
+)
+from fgmclip.client.timeouts import Timeouts
+
+Tensors = Mapping[str, NDArray[Any]]
+Parameters = Mapping[str, str | int | bool]
+
+NO_PARAMETERS: Parameters = MappingProxyType({})
+
+MAX_MESSAGE_BYTES = 2**31 - 1
+"""What one gRPC message can hold at all; gRPC's own default of 4 MB is less than one clip."""
+
+
+class Transport(Protocol):
+    """What a client needs of the network.
+
+    One transport may serve several clients and threads at once. Errors are those of
+    `fgmclip.client.errors`.
+    """
+
+    def infer(
+        self,
+        model: str,
+        inputs: Tensors,
+        outputs: Sequence[str],
+        *,
+        timeout_seconds: float,
+        parameters: Parameters = NO_PARAMETERS,
+    ) -> Tensors:
+        """Send one request and return the named outputs.
+
+        Args:
+            model: Name of the model on the server.
+            inputs: Input tensors; strings are arrays of `bytes` with dtype object.
+            outputs: Names of the outputs to return.
+            timeout_seconds: How long the answer may take.
+            parameters: Request parameters.
+        """
+
+    def model_parameters(self, model: str, *, timeout_seconds: float) -> Mapping[str, str]:
+        """Return the `parameters` of a model's configuration."""
+
+    def close(self) -> None:
+        """Release the connection; a second call does nothing."""
+
+
+class GrpcTransport:
+    """KServe v2 over one gRPC channel, which is opened at the first request.
+
+    Safe to share between threads and clients; a channel carries any number of requests at once.
+    Where the address is a name of several servers, requests go to them in turn.
+    """
+
+    def __init__(self, url: str, timeouts: Timeouts | None = None) -> None:
+        """Name the server; nothing is sent yet.
+
+        Args:
+            url: `HOST:PORT` of the server's gRPC endpoint.
+            timeouts: How long to wait for the first answer; the default of `Timeouts` if None.
+
+        Raises:
+            SettingsError: `url` is not `HOST:PORT`.
+        """
+        self.url = url
+        self._connect_seconds = (timeouts or Timeouts()).connect_seconds
+        self._channel = grpc.insecure_channel(_target(url), options=_channel_options(url))
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._connected = False
+        self._closed = False
+
+    def infer(
+        self,
+        model: str,
+        inputs: Tensors,
+        outputs: Sequence[str],
+        *,
+        timeout_seconds: float,
+        parameters: Parameters = NO_PARAMETERS,
+    ) -> Tensors:
+        """Send one request; see `Transport.infer`. The arrays returned are read-only.
+
+        Raises:
+            ConnectError: No server answers, or it takes no requests now.
+            RequestTimeoutError: The answer did not come in time.
+            RefusedError: The server refused the input.
+            ModelNotFoundError: The server does not have the model.
+            ServerError: The server failed, or left an output out.
+        """
+        request = encode_request(model, inputs, outputs, parameters)
+        answer = decode_response(self._call("ModelInfer", request, timeout_seconds, model))
+        missing = [name for name in outputs if name not in answer]
+        if missing:
+            raise ServerError(
+                f"{self.url}: expected outputs {', '.join(outputs)} of {model}, "
+                f"got none called {', '.join(missing)}"
+            )
+        return answer
+
+    def model_parameters(self, model: str, *, timeout_seconds: float) -> Mapping[str, str]:
+        """Return the `parameters` of a model's configuration; raises what `infer` raises."""
+        request = service_pb2.ModelConfigRequest(name=model)
+        config = self._call("ModelConfig", request, timeout_seconds, model).config
+        return {key: value.string_value for key, value in config.parameters.items()}
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._closed = True
+        self._channel.close()
+
+    def _call(self, method: str, request: Any, timeout_seconds: float, model: str) -> Any:
+        if self._closed:
+            raise ConnectError(f"the connection to {self.url} was closed; make a new client")
+        self._connect()
+        try:
+            return getattr(self._stub, method)(request, timeout=timeout_seconds)
+        except grpc.RpcError as error:
+            raise self._translated(error, timeout_seconds, model) from error
+
+    def _connect(self) -> None:
+        # A request may take a minute, so a host that swallows packets would hold a caller for that
+        # long; a first call with a deadline of its own finds it out sooner.
+        if self._connected:
+            return
+        try:
+            self._stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=self._connect_seconds)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise ConnectError(
+                    f"no server at {self.url} answered within {self._connect_seconds:g} s; "
+                    "check the address, or give more connect_seconds"
+                ) from error
+            raise self._translated(error, self._connect_seconds, "the server") from error
+        self._connected = True
+
+    def _translated(self, error: Any, timeout_seconds: float, model: str) -> ClientError:
+        code, said = error.code(), " ".join((error.details() or "").split())
+        status = grpc.StatusCode
+        if code is status.UNAVAILABLE:
+            return ConnectError(
+                f"no server takes requests at {self.url} (expected is Triton's gRPC port, not its "
+                f"HTTP port): {said}"
+            )
+        if code is status.DEADLINE_EXCEEDED:
+            return RequestTimeoutError(
+                f"{self.url} did not answer for {model} within {timeout_seconds:g} s; "
+                "give more request_seconds, or a server with less to do"
+            )
+        if code is status.NOT_FOUND:
+            return ModelNotFoundError(f"{self.url} does not serve {model}: {said}")
+        if code in (status.INVALID_ARGUMENT, status.OUT_OF_RANGE, status.RESOURCE_EXHAUSTED):
+            return RefusedError(f"{self.url} refused the input of {model}: {said}")
+        if code is status.UNIMPLEMENTED:
+            return ServerError(f"{self.url} does not speak the KServe v2 protocol: {said}")
+        return ServerError(f"{self.url} failed over {model} ({code.name.lower()}): {said}")
+
+
+def encode_request(
+    model: str, inputs: Tensors, outputs: Sequence[str], parameters: Parameters
+) -> Any:
+    """Return the `ModelInferRequest` of named arrays.
+
+    Raises:
+        RefusedError: A dtype is none of the protocol's, or the request is too large for gRPC.
+    """
+    size = sum(array.nbytes for array in inputs.values())
+    if size > MAX_MESSAGE_BYTES:
+        raise RefusedError(
+            f"request for {model}: expected at most {MAX_MESSAGE_BYTES} bytes, got {size}; "
+            "scale the frames down"
+        )
+    request = service_pb2.ModelInferRequest(model_name=model)
+    for name, array in inputs.items():
+        datatype = np_to_triton_dtype(array.dtype)
+        if datatype is None:
+            raise RefusedError(f"{name}: expected a dtype of KServe v2, got {array.dtype}")
+        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+        request.raw_input_contents.append(_to_bytes(array, datatype))
+    for name in outputs:
+        request.outputs.add(name=name)
+    for key, value in parameters.items():
+        # bool first: a bool is an int to Python.
+        if isinstance(value, bool):
+            request.parameters[key].bool_param = value
+        elif isinstance(value, int):
+            request.parameters[key].int64_param = value
+        else:
+            request.parameters[key].string_param = value
+    return request
+
+
+def decode_response(response: Any) -> dict[str, NDArray[Any]]:
+    """Return the named arrays of a `ModelInferResponse`; they share its memory, read-only."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True):
+        if tensor.datatype == "BYTES":
+            flat = deserialize_bytes_tensor(raw)
+        else:
+            flat = np.frombuffer(raw, dtype=triton_to_np_dtype(tensor.datatype))
+        arrays[tensor.name] = flat.reshape(tuple(tensor.shape))
+    return arrays
+
+
+def _to_bytes(array: NDArray[Any], datatype: str) -> bytes:
+    if datatype != "BYTES":
+        return array.tobytes()
+    return serialize_byte_tensor(array).item() if array.size else b""
+
+
+def _target(url: str) -> str:
+    match = re.fullmatch(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]@]+):(?P<port>[0-9]{1,5})", url)
+    if match is None or not 0 < int(match["port"]) < 65536:
+        raise SettingsError(
+            f"url: expected HOST:PORT of Triton's gRPC endpoint, for example localhost:8001, "
+            f"got {url!r}"
+        )
+    return url
+
+
+def _channel_options(url: str) -> list[tuple[str, int | str]]:
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", -1),
+        # A name of several servers is used as such; gRPC would stick to the first.
+        ("grpc.lb_policy_name", "round_robin"),
+        # gRPC waits up to two minutes before it looks for a server that was restarted.
+        ("grpc.max_reconnect_backoff_ms", 2000),
+    ]
+    if url.rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]"):
+        # gRPC obeys http_proxy even for this machine.
+        options.append(("grpc.enable_http_proxy", 0))
+    return options

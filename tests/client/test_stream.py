@@ -1,0 +1,202 @@
+"""`StreamSession`: the window slides, and its answers are those of whole clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fgmclip.client import (
+    ActionClient,
+    ConnectError,
+    MockTransport,
+    RefusedError,
+    StreamSession,
+    TagMismatchError,
+)
+from fgmclip.spec import PublicManifest
+
+WINDOW = 8
+
+
+def video(samples: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (samples, 16, 20, 3), dtype=np.uint8)
+
+
+def boxes(tracks: int, frames: int) -> NDArray[np.float32]:
+    corners = np.array([[0, 0, 5 + 5 * track, 10] for track in range(tracks)], np.float32)
+    return corners[:, None].repeat(frames, axis=1)
+
+
+@pytest.fixture
+def client(transport: MockTransport) -> ActionClient:
+    return ActionClient("nowhere:1", transport=transport)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_stream_answers_are_clip_answers_whatever_the_strides(
+    manifest: PublicManifest, make_model: Callable[[PublicManifest], Any], data: st.DataObject
+) -> None:
+    strides = data.draw(st.lists(st.integers(1, WINDOW), max_size=6))
+    model = make_model(manifest)
+    client = ActionClient("nowhere:1", transport=MockTransport(manifest, model))
+    session = StreamSession(client)
+    samples = video(WINDOW + 1 + sum(strides), data.draw(st.integers(0, 9)))
+    end = WINDOW
+    decisions = [(end, session.push(samples[: end + 1]))]
+    for stride in strides:
+        end += stride
+        decisions.append((end, session.push(samples[end - stride : end + 1])))
+    assert model.encoded == WINDOW + sum(strides)
+    for end, decision in decisions:
+        clip = client.classify_window(samples[end - WINDOW : end + 1])
+        np.testing.assert_allclose(decision.logits, clip.logits, atol=1e-4)
+        assert decision.label == clip.label
+
+
+def test_what_travels_with_a_request(client: ActionClient, transport: MockTransport) -> None:
+    samples = video(12)
+    session = StreamSession(client, color_matrix="bt709")
+    session.push(samples[:9])
+    session.push(samples[8:12])
+    first, second = transport.requests
+    assert first.model == second.model == "fgm_clip_stream"
+    assert set(first.inputs) == {"FRAMES"}
+    assert {name: value.shape for name, value in second.inputs.items()} == {
+        "FRAMES": (4, 16, 20, 3),
+        "VISUAL_HISTORY": (1, 5, 128),
+        "MOTION_HISTORY": (1, 5, 256),
+        "HISTORY_TAG": (1,),
+    }
+    assert second.inputs["HISTORY_TAG"].tolist() == [b"e" * 16]
+    assert second.parameters == {"color_matrix": "bt709"}
+    assert set(second.outputs) == {
+        "LOGITS",
+        "PROBABILITIES",
+        "EMBEDDING",
+        "VISUAL_NEW",
+        "MOTION_NEW",
+        "TAG",
+    }
+
+
+def test_a_model_without_motion_has_no_motion_tensors(
+    manifest: PublicManifest, make_model: Callable[[PublicManifest], Any]
+) -> None:
+    align = manifest.spec.align.replace(method="none")
+    still = manifest.replace(spec=manifest.spec.replace(motion=None, align=align))
+    transport = MockTransport(still, make_model(still))
+    session = StreamSession(ActionClient("nowhere:1", transport=transport))
+    samples = video(10)
+    session.push(samples[:9])
+    session.push(samples[8:10])
+    for request in transport.requests:
+        assert not [name for name in (*request.inputs, *request.outputs) if "MOTION" in name]
+
+
+def test_tracks_keep_their_own_histories(client: ActionClient) -> None:
+    samples = video(11)
+    session = StreamSession(client)
+    session.push_tracks(samples[:9], boxes(2, 9))
+    together = session.push_tracks(samples[8:11], boxes(2, 3))
+    expected = client.classify_tracks(samples[2:11], boxes(2, 9))
+    for decision, clip in zip(together, expected, strict=True):
+        np.testing.assert_allclose(decision.logits, clip.logits, atol=1e-4)
+
+
+def test_another_number_of_tracks_is_refused(client: ActionClient) -> None:
+    samples = video(11)
+    session = StreamSession(client)
+    session.push_tracks(samples[:9], boxes(2, 9))
+    with pytest.raises(RefusedError, match=r"expected 2 tracks .* got 1; reset"):
+        session.push_tracks(samples[8:10], boxes(1, 2))
+    with pytest.raises(RefusedError, match="expected 2 tracks"):
+        session.push(samples[8:10])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 8, 10])
+def test_the_first_push_fills_the_window(
+    client: ActionClient, transport: MockTransport, count: int
+) -> None:
+    session = StreamSession(client)
+    with pytest.raises(RefusedError, match=rf"expected 9 frames .* got {count}"):
+        session.push(video(count))
+    assert session.empty
+    assert transport.requests == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 10])
+def test_later_pushes_bring_one_to_t_samples(client: ActionClient, count: int) -> None:
+    session = StreamSession(client)
+    session.push(video(9))
+    with pytest.raises(RefusedError, match=rf"expected 2 to 9 frames .* got {count}"):
+        session.push(video(count))
+
+
+def test_a_failed_request_changes_nothing(
+    client: ActionClient, transport: MockTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = video(10)
+    session = StreamSession(client)
+    session.push(samples[:9])
+
+    def down(*args: object, **options: object) -> Any:
+        raise ConnectError("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transport, "infer", down)
+        with pytest.raises(ConnectError):
+            session.push(samples[8:10])
+    decision = session.push(samples[8:10])
+    clip = client.classify_window(samples[1:10])
+    np.testing.assert_allclose(decision.logits, clip.logits, atol=1e-4)
+
+
+def test_a_history_of_another_release_is_refused_until_reset(
+    client: ActionClient, transport: MockTransport, model: Any, manifest: PublicManifest
+) -> None:
+    samples = video(11)
+    session = StreamSession(client)
+    session.push(samples[:9])
+    changed = manifest.replace(release=8, embedding_tag="f" * 16)
+    transport.manifest = model.manifest = changed
+    for _ in range(2):
+        with pytest.raises(TagMismatchError, match=r"HISTORY_TAG: expected f+, got e+; reset"):
+            session.push(samples[8:10])
+    session.reset()
+    assert session.empty
+    decision = session.push(samples[1:10])
+    assert client.manifest.release == 8
+    np.testing.assert_array_equal(decision.logits, client.classify_window(samples[1:10]).logits)
+    session.push(samples[9:11])
+
+
+def test_a_full_window_under_another_release_is_noticed(
+    client: ActionClient, transport: MockTransport, model: Any, manifest: PublicManifest
+) -> None:
+    session = StreamSession(client)
+    assert client.manifest.release == 7
+    transport.manifest = model.manifest = manifest.replace(release=8, embedding_tag="f" * 16)
+    with pytest.raises(TagMismatchError, match=r"TAG: expected e+ as in the manifest, got f+"):
+        session.push(video(9))
+    assert session.empty
+    assert session.push(video(9)).label
+    assert client.manifest.release == 8
+
+
+def test_other_refusals_are_not_taken_for_a_foreign_tag(
+    client: ActionClient, transport: MockTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> Any:
+        raise RefusedError("MOTION_HISTORY: expected finite values, got NaN or infinity")
+
+    monkeypatch.setattr(transport, "infer", refuse)
+    with pytest.raises(RefusedError) as caught:
+        StreamSession(client).push(video(9))
+    assert not isinstance(caught.value, TagMismatchError)
