@@ -175,3 +175,20 @@ def test_a_manifest_of_another_format_is_a_line_for_each_video(
     (answer,) = classify_videos(client, [Path("a.mp4")])
     assert isinstance(answer, VideoFailure)
     assert answer.to_json()["error"] == "a.mp4: expected a manifest of format 1, got 2"
+
+
+@pytest.mark.data
+def test_hostile_files_get_an_answer_or_a_cause_each(
+    test_data: Path, transport: MockTransport
+) -> None:
+    paths = sorted((test_data / "hostile").iterdir())
+    client = ActionClient("nowhere:1", transport=transport)
+    answers = list(classify_videos(client, paths))
+    assert [answer.video for answer in answers] == paths
+    for answer in answers:
+        if isinstance(answer, VideoFailure):
+            assert answer.cause.isprintable()
+            assert not answer.cause.startswith("unexpected")
+            assert str(answer.video) in answer.to_json()["error"]
+    assert any(isinstance(answer, VideoResult) for answer in answers)
+    assert any(isinstance(answer, VideoFailure) for answer in answers)
