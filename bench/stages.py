@@ -81,7 +81,10 @@ class StageClock:
             before = after
             tick()
         times = [StageTimes(stage, tuple(values)) for stage, values in stages.items()]
-        return [*(item for item in times if any(item.milliseconds)), StageTimes(END_TO_END, tuple(total))]
+        return [
+            *(item for item in times if any(item.milliseconds)),
+            StageTimes(END_TO_END, tuple(total)),
+        ]
 
 
 def in_pipeline_order(times: Sequence[StageTimes]) -> list[StageTimes]:

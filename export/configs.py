@@ -80,9 +80,7 @@ def tensor_dims(spec: ModelSpec, model: str) -> dict[str, list[int]]:
     return dims
 
 
-def model_config(
-    model: str, spec: ModelSpec, release: int, parameters: Mapping[str, str]
-) -> Any:
+def model_config(model: str, spec: ModelSpec, release: int, parameters: Mapping[str, str]) -> Any:
     """Return the config of one model of a release.
 
     Args:

@@ -160,9 +160,7 @@ class Repository:
             keep: How many of the newest releases stay, active ones always.
         """
         active = set(self.active().values())
-        removed = [
-            release for release in self.releases()[: -keep or None] if release not in active
-        ]
+        removed = [release for release in self.releases()[: -keep or None] if release not in active]
         for release in removed:
             # The manifest first: without it the folders are leftovers that `sweep` removes.
             (self.path / manifest_name(release)).unlink()

@@ -12,9 +12,7 @@ from fgmclip.spec.flow import FlowSpec
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-MotionEncoderName = Literal[
-    "resnet10_narrow", "resnet10", "resnet18", "resnet34", "resnet50"
-]
+MotionEncoderName = Literal["resnet10_narrow", "resnet10", "resnet18", "resnet34", "resnet50"]
 
 
 class VisualSpec(FrozenSpec):
@@ -110,7 +108,7 @@ class AlignSpec(FrozenSpec):
         method: `attention` (motion decoder), `dtw` (dynamic time warping on cosine distance) or
             `none`.
         layers: Motion decoder layers; used by `attention`.
-        heads: Attention heads; used by `attention`.
+        heads: Attention heads, a divisor of Dm; used by `attention`.
         projection_width: Width of the space in which visual and motion features are compared
             (contrastive loss, and the distance of `dtw`).
     """
@@ -145,11 +143,13 @@ class ContextSpec(FrozenSpec):
             linear scene classifier on VISUAL; `none` has no context.
         prompts: Scene descriptions, for `prompts`.
         classes: Number of scenes that the classifier names, for `classifier`.
+        temperature: Cosines with the prompts are divided by this; CLIP's own is 0.01.
     """
 
     source: Literal["none", "prompts", "classifier"] = "none"
     prompts: tuple[str, ...] = ()
     classes: int = Field(default=0, ge=0)
+    temperature: float = Field(default=0.01, gt=0)
 
     @model_validator(mode="after")
     def _source_has_its_field(self) -> ContextSpec:
@@ -232,10 +232,10 @@ class ModelSpec(FrozenSpec):
                 "align; set align.method to 'none'"
             )
         if self.motion is not None and self.align.method == "attention":
-            if self.visual.width % self.align.heads:
+            if self.motion.width % self.align.heads:
                 raise ValueError(
-                    f"align.heads {self.align.heads} does not divide visual.width "
-                    f"{self.visual.width}; choose a divisor"
+                    f"align.heads {self.align.heads} does not divide motion.width "
+                    f"{self.motion.width}; choose a divisor"
                 )
         names = [item.name for item in self.classes]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -248,7 +248,18 @@ class ModelSpec(FrozenSpec):
                     f"head.kind {self.head.kind!r} needs descriptions for every class; "
                     f"missing for {', '.join(bare[:5])}"
                 )
+        if self.needs_text and self.visual.architecture.startswith("torchvision:"):
+            raise ValueError(
+                f"visual.architecture {self.visual.architecture!r} has no text tower, but a text "
+                "head or scene prompts need one; choose a CLIP architecture, or head.kind 'linear' "
+                "without prompts"
+            )
         return self
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether class descriptions or scene prompts go through CLIP's text tower."""
+        return self.head.kind != "linear" or self.context.source == "prompts"
 
     @property
     def labels(self) -> tuple[str, ...]:

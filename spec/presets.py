@@ -78,13 +78,13 @@ def _demo() -> ModelSpec:
     )
 
 
-def _clip(name: str, architecture: str, width: int, heads: int, classes: int) -> ModelSpec:
+def _clip(name: str, architecture: str, width: int, classes: int) -> ModelSpec:
     return ModelSpec(
         name=name,
         visual=VisualSpec(architecture=architecture, image_size=224, width=width),
         motion=MotionSpec(encoder="resnet18", size=112, width=512),
         clip=ClipSpec(frames=8, window_seconds=2.0),
-        align=AlignSpec(method="attention", heads=heads),
+        align=AlignSpec(method="attention"),
         fusion=FusionSpec(method="mvsm", width=512),
         classes=_numbered(classes),
     )
@@ -105,9 +105,9 @@ def _gym99() -> ModelSpec:
 
 PRESETS: dict[str, Callable[[], ModelSpec]] = {
     "demo": _demo,
-    "b32": lambda: _clip("b32", "ViT-B-32", 512, 8, 101),
-    "b16": lambda: _clip("b16", "ViT-B-16", 512, 8, 101),
-    "l14": lambda: _clip("l14", "ViT-L-14", 768, 12, 101),
+    "b32": lambda: _clip("b32", "ViT-B-32", 512, 101),
+    "b16": lambda: _clip("b16", "ViT-B-16", 512, 101),
+    "l14": lambda: _clip("l14", "ViT-L-14", 768, 101),
     "gym99": _gym99,
 }
 

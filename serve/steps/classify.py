@@ -55,9 +55,7 @@ class ClassifyStep:
         """Answer each request by itself: the whole step is one small product."""
         return each(self, batch)
 
-    def answer(
-        self, inputs: Tensors, parameters: RequestParameters
-    ) -> Mapping[str, NDArray[Any]]:
+    def answer(self, inputs: Tensors, parameters: RequestParameters) -> Mapping[str, NDArray[Any]]:
         """Return LOGITS, PROBABILITIES [R,C] and a copy of EMBEDDING [R,H].
 
         The copy is what the ensembles publish: an ensemble's output that is also a step's input

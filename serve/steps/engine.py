@@ -32,9 +32,7 @@ class EngineStep:
             name: np.concatenate([inputs[name] for inputs, _ in batch]) for name in self._inputs
         }
         ends = np.cumsum([inputs[self._inputs[0]].shape[0] for inputs, _ in batch])[:-1]
-        split = {
-            name: np.split(rows, ends) for name, rows in self._runtime.run(merged).items()
-        }
+        split = {name: np.split(rows, ends) for name, rows in self._runtime.run(merged).items()}
         return [
             {name: parts[index] for name, parts in split.items()} for index in range(len(batch))
         ]

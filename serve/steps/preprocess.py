@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from fgmclip.kernels.preprocess import preprocess
 from numpy.typing import NDArray
 
 from fgmclip.kernels.parameters import PreprocessParameters
-from fgmclip.kernels.preprocess import preprocess
 from fgmclip.serve.steps.step import (
     RequestParameters,
     StepConfig,
@@ -101,9 +101,7 @@ class PreprocessStep:
         """Answer each request by itself: frames of two requests have two sizes."""
         return each(self, batch)
 
-    def answer(
-        self, inputs: Tensors, parameters: RequestParameters
-    ) -> Mapping[str, NDArray[Any]]:
+    def answer(self, inputs: Tensors, parameters: RequestParameters) -> Mapping[str, NDArray[Any]]:
         """Return PIXELS [R n,3,S,S], MOTION [R n,3,M,M] and TRACKS [1], which holds R."""
         frames, rois = inputs["FRAMES"], inputs.get("ROI")
         self._limits.check(frames, rois)

@@ -47,9 +47,7 @@ class StepConfig:
         config = json.loads(args["model_config"])
         return cls(
             directory=Path(args["model_repository"]) / args["model_version"],
-            parameters={
-                key: value["string_value"] for key, value in config["parameters"].items()
-            },
+            parameters={key: value["string_value"] for key, value in config["parameters"].items()},
             inputs=tuple(item["name"] for item in config["input"]),
             outputs=tuple(item["name"] for item in config["output"]),
         )
@@ -105,7 +103,9 @@ class TritonStep(ABC):
 
     def _response(self, answer: Mapping[str, NDArray[Any]] | StepError) -> Any:
         if isinstance(answer, StepError):
-            return self.backend.InferenceResponse(error=self.backend.TritonError(str(answer)))
+            # Invalid argument: a client tells its own mistake from a server's by the code.
+            error = self.backend.TritonError(str(answer), self.backend.TritonError.INVALID_ARG)
+            return self.backend.InferenceResponse(error=error)
         return self.backend.InferenceResponse(
             [
                 self.backend.Tensor(name, np.ascontiguousarray(answer[name]))

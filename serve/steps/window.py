@@ -41,9 +41,7 @@ class WindowStep:
         """Answer each request by itself: they differ in R and k."""
         return each(self, batch)
 
-    def answer(
-        self, inputs: Tensors, parameters: RequestParameters
-    ) -> Mapping[str, NDArray[Any]]:
+    def answer(self, inputs: Tensors, parameters: RequestParameters) -> Mapping[str, NDArray[Any]]:
         """Return windows [R,T,width], new rows [R,k,width] for each stream, and TAG [1]."""
         tracks = int(inputs["TRACKS"][0])
         self._check_tag(inputs)

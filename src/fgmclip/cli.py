@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 some input failed, 2 usage, 3 regression found, 4 refused by
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from fgmclip import __version__
 from fgmclip.spec.errors import FgmclipError
 
 # typer reads these annotations at run time and Python 3.10 is supported: Optional, not `| None`.
-# ruff: noqa: UP007, UP045
+# ruff: noqa: UP045
 app = typer.Typer(
     help="FGM-CLIP on Triton: a training checkpoint becomes a served action recogniser.",
     no_args_is_help=True,
@@ -37,11 +38,12 @@ console = Console()
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 RepositoryPath = Annotated[Path, typer.Argument(help="Repository directory.", metavar="DIR")]
+DatasetPath = Annotated[
+    Path, typer.Argument(help="CSV with path,label[,group], or folder DIR/CLASS/FILE.")
+]
 RandomWeights = Annotated[
     Optional[int],
-    typer.Option(
-        "--random-weights", metavar="SEED", help="Random weights for a preset's name."
-    ),
+    typer.Option("--random-weights", metavar="SEED", help="Random weights for a preset's name."),
 ]
 
 
@@ -70,8 +72,7 @@ def export_command(
 
     if target != "cpu":
         raise typer.BadParameter(f"expected cpu, got {target}", param_hint="--target")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with _progress() as progress:
         task = progress.add_task("read checkpoint", total=None)
         model = open_model(checkpoint, random_weights=random_weights)
         progress.update(task, total=stages(model.spec), completed=-1)
@@ -96,8 +97,9 @@ def export_command(
 @app.command("serve")
 def serve_command(
     repository: RepositoryPath,
-    grpc_port: Annotated[Optional[int], typer.Option(help="gRPC port; a free one if absent.")]
-    = None,
+    grpc_port: Annotated[
+        Optional[int], typer.Option(help="gRPC port; a free one if absent.")
+    ] = None,
     metrics_port: Annotated[
         Optional[int], typer.Option(help="Metrics port; a free one if absent.")
     ] = None,
@@ -105,9 +107,7 @@ def serve_command(
     """Serve a repository on this machine and follow its releases until a signal ends it."""
     from fgmclip.serve import serve_forever
 
-    serve_forever(
-        repository, grpc_port=grpc_port, metrics_port=metrics_port, console=console
-    )
+    serve_forever(repository, grpc_port=grpc_port, metrics_port=metrics_port, console=console)
 
 
 @app.command("classify")
@@ -131,9 +131,93 @@ def classify_command(
     raise typer.Exit(code)
 
 
+@app.command("samples")
+def samples_command(
+    directory: Annotated[Path, typer.Argument(help="Folder to write into.", metavar="DIR")],
+    per_class: Annotated[int, typer.Option(help="Videos of each action.")] = 4,
+    seed: Annotated[int, typer.Option(help="First seed; each video has its own.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Draw videos of moving figures, a labelled data set without anybody's licence."""
+    from fgmclip.video.samples import generate_samples
+
+    with _progress() as progress:
+        task = progress.add_task("draw", total=None)
+        clips = generate_samples(
+            directory,
+            per_class=per_class,
+            seed=seed,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print(json.dumps([{"path": str(clip.path), "label": clip.label} for clip in clips]))
+    else:
+        console.print(f"{len(clips)} videos in {directory}, listed in {directory / 'index.csv'}")
+
+
+@app.command("train")
+def train_command(
+    dataset: DatasetPath,
+    out: Annotated[Path, typer.Option(help="Checkpoint to write, NAME.safetensors.")],
+    preset: Annotated[Optional[str], typer.Option(help="Preset to train.")] = None,
+    spec: Annotated[Optional[Path], typer.Option(help="Spec file, instead of a preset.")] = None,
+    motion: Annotated[bool, typer.Option(help="Leave motion out with --no-motion.")] = True,
+    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 30,
+    seed: Annotated[int, typer.Option(help="Decides weights, order and augmentation.")] = 0,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Classes mean the same in a mirror.")
+    ] = False,
+    freeze_image: Annotated[
+        bool, typer.Option("--freeze-image", help="Leave the image encoder as it is.")
+    ] = False,
+    image_weights: Annotated[
+        Optional[Path], typer.Option(help="Plain weights of the image encoder.")
+    ] = None,
+    init: Annotated[
+        Optional[Path], typer.Option(help="Checkpoint whose fitting tensors are taken over.")
+    ] = None,
+) -> None:
+    """Train a checkpoint on a labelled data set; a stopped run goes on when repeated."""
+    from fgmclip.training.commands import train
+    from fgmclip.training.run import Initial, Workshop, default_cache
+    from fgmclip.training.settings import TrainSettings
+
+    train(
+        dataset,
+        out,
+        workshop=Workshop(default_cache()),
+        settings=TrainSettings(epochs=epochs, seed=seed, mirror=mirror, freeze_image=freeze_image),
+        preset_name=preset,
+        spec_file=spec,
+        motion=None if motion else "none",
+        initial=Initial(checkpoint=init, image_weights=image_weights),
+        say=lambda line: console.print(line, highlight=False),
+    )
+
+
+@app.command("evaluate")
+def evaluate_command(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint.")],
+    dataset: DatasetPath,
+    as_json: AsJson = False,
+) -> None:
+    """Name the videos of a labelled data set as a client would, and compare."""
+    from fgmclip.training.commands import evaluate_checkpoint
+    from fgmclip.training.run import Workshop, default_cache
+
+    workshop = Workshop(default_cache(), progress=not as_json)
+    evaluation = evaluate_checkpoint(checkpoint, dataset, workshop=workshop)
+    if as_json:
+        print(json.dumps(evaluation.to_dict(), indent=2))
+    else:
+        console.print(evaluation.to_table())
+
+
 @model_app.command("describe")
 def describe_command(
-    source: Annotated[str, typer.Argument(help="Preset or checkpoint.", metavar="PRESET|CHECKPOINT")],
+    source: Annotated[
+        str, typer.Argument(help="Preset or checkpoint.", metavar="PRESET|CHECKPOINT")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Print submodules, shapes, parameters and multiply-adds, counted from the ONNX graph."""
@@ -234,6 +318,12 @@ def prune_command(
         console.print(f"removed {names}" if removed else "nothing to remove")
 
 
+def _progress() -> Progress:
+    """Return a progress bar on stderr, so that stdout stays for machines."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
 def _demo_repository() -> Path:
     """Return a repository of the shipped demo, exported once for each version of its checkpoint."""
     from fgmclip.export.demo import demo_repository
@@ -249,6 +339,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FgmclipError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
         return error.exit_code
+    except BrokenPipeError:
+        # The reader, `head` for one, has seen enough; nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

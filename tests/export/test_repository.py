@@ -132,7 +132,7 @@ def test_a_changed_file_is_not_activated(repository: Repository) -> None:
     publish(repository)
     publish(repository)
     (repository.path / "window__r1" / "config.pbtxt").write_text("changed")
-    with pytest.raises(RepositoryError, match="window__r1/config.pbtxt: expected the file"):
+    with pytest.raises(RepositoryError, match=r"window__r1/config\.pbtxt: expected the file"):
         repository.activate(1)
     assert repository.active() == dict.fromkeys(ENSEMBLES, 2)
 

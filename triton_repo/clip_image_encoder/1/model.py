@@ -1,4 +1,4 @@
-"""`clip_image_encoder`: loads the step from the modules that the release carries beside this file."""
+"""`clip_image_encoder`: loads the step from the modules beside this file."""
 
 import sys
 from pathlib import Path

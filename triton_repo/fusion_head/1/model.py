@@ -1,4 +1,4 @@
-"""`fusion_head`: loads the step from the modules that the release carries beside this file."""
+"""`fusion_head`: loads the step from the modules beside this file."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`preprocess`: loads the step from the modules that the release carries beside this file."""
+"""`preprocess`: loads the step from the modules beside this file."""
 
 import sys
 from pathlib import Path

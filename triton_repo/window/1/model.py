@@ -1,4 +1,4 @@
-"""`window`: loads the step from the modules that the release carries beside this file."""
+"""`window`: loads the step from the modules beside this file."""
 
 import sys
 from pathlib import Path

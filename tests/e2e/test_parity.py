@@ -1,0 +1,75 @@
+"""Served answers against PyTorch, and stream answers against clip answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import tritonclient.grpc as triton
+from fgmclip.kernels.preprocess import preprocess
+from numpy.typing import NDArray
+
+from fgmclip.client import ActionClient, StreamSession
+from fgmclip.kernels.parameters import PreprocessParameters
+from fgmclip.model.network import FgmClip
+from fgmclip.serve import EmbeddedServer
+
+pytestmark = pytest.mark.e2e
+
+MovingClip = Callable[..., NDArray[np.uint8]]
+
+
+def test_served_logits_are_pytorchs_on_32_clips(
+    client: ActionClient, model: FgmClip, moving_clip: MovingClip
+) -> None:
+    parameters = PreprocessParameters.from_spec(model.spec)
+    worst = 0.0
+    for seed in range(32):
+        frames = moving_clip(seed)
+        pixels, motion = preprocess(frames, parameters)
+        assert motion is not None
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(pixels)[None], torch.from_numpy(motion)[None])
+        came = client.classify_window(frames)
+        worst = max(worst, float(np.abs(came.logits - expected.logits.numpy()[0]).max()))
+    assert worst < 1e-4
+
+
+@pytest.mark.parametrize("stride", range(1, 9))
+def test_a_stream_gives_the_clips_answers_at_every_stride(
+    client: ActionClient, moving_clip: MovingClip, stride: int
+) -> None:
+    frames = moving_clip(100 + stride, frames=25)
+    session = StreamSession(client)
+    decisions = [(8, session.push(frames[:9]))]
+    for end in range(8 + stride, 25, stride):
+        decisions.append((end, session.push(frames[end - stride : end + 1])))
+    assert len(decisions) >= 3
+    for end, decision in decisions:
+        clip = client.classify_window(frames[end - 8 : end + 1])
+        np.testing.assert_allclose(decision.logits, clip.logits, atol=1e-5)
+        np.testing.assert_allclose(decision.embedding, clip.embedding, atol=1e-5)
+
+
+def test_a_stream_decision_encodes_only_its_new_frames(
+    server: EmbeddedServer, client: ActionClient, moving_clip: MovingClip
+) -> None:
+    def encoded() -> dict[str, int]:
+        with triton.InferenceServerClient(server.url) as stock:
+            statistics = stock.get_inference_statistics().model_stats
+        return {item.name.partition("__")[0]: item.inference_count for item in statistics}
+
+    frames = moving_clip(7, frames=12)
+    session = StreamSession(client)
+    before = encoded()
+    session.push(frames[:9])
+    first = encoded()
+    session.push(frames[8:10])
+    second = encoded()
+    session.push(frames[9:12])
+    third = encoded()
+    for encoder in ("clip_image_encoder", "motion_encoder"):
+        counts = [state[encoder] for state in (before, first, second, third)]
+        assert np.diff(counts).tolist() == [8, 1, 2]

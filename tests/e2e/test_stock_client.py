@@ -1,0 +1,70 @@
+"""A stock tritonclient that knows nothing of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, combinations
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from numpy.typing import NDArray
+
+from fgmclip.serve import EmbeddedServer
+from fgmclip.spec import preset
+
+pytestmark = pytest.mark.e2e
+
+CLIP_OUTPUTS = ("LOGITS", "PROBABILITIES", "EMBEDDING")
+STREAM_OUTPUTS = (*CLIP_OUTPUTS, "VISUAL_NEW", "MOTION_NEW", "TAG")
+
+
+@pytest.fixture
+def stock(server: EmbeddedServer) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(server.url) as connected:
+        yield connected
+
+
+def frames_input(count: int) -> triton.InferInput:
+    frames: NDArray[np.uint8] = np.random.default_rng(0).integers(
+        0, 256, (count, 72, 96, 3), dtype=np.uint8
+    )
+    tensor = triton.InferInput("FRAMES", list(frames.shape), "UINT8")
+    tensor.set_data_from_numpy(frames)
+    return tensor
+
+
+def test_the_classification_extension_gives_labels(stock: triton.InferenceServerClient) -> None:
+    wanted = triton.InferRequestedOutput("PROBABILITIES", class_count=3)
+    answer = stock.infer("fgm_clip", [frames_input(9)], outputs=[wanted])
+    lines = [line.decode() for line in answer.as_numpy("PROBABILITIES").reshape(-1)]
+    assert len(lines) == 3
+    labels = preset("demo").labels
+    values = []
+    for line in lines:
+        value, index, label = line.split(":")
+        assert labels[int(index)] == label
+        values.append(float(value))
+    assert values == sorted(values, reverse=True)
+
+
+def subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return list(chain.from_iterable(combinations(names, n) for n in range(1, len(names) + 1)))
+
+
+@pytest.mark.parametrize(
+    ("model", "names"), [("fgm_clip", CLIP_OUTPUTS), ("fgm_clip_stream", STREAM_OUTPUTS)]
+)
+def test_any_subset_of_outputs_can_be_requested(
+    stock: triton.InferenceServerClient, model: str, names: tuple[str, ...]
+) -> None:
+    everything = stock.infer(model, [frames_input(9)], client_timeout=30)
+    for subset in subsets(names):
+        outputs = [triton.InferRequestedOutput(name) for name in subset]
+        answer = stock.infer(model, [frames_input(9)], outputs=outputs, client_timeout=30)
+        assert {item.name for item in answer.get_response().outputs} == set(subset)
+        for name in subset:
+            if name != "TAG":
+                np.testing.assert_allclose(
+                    answer.as_numpy(name), everything.as_numpy(name), atol=1e-5
+                )
