@@ -231,12 +231,15 @@ class ModelSpec(FrozenSpec):
                 f"align.method is {self.align.method!r} but motion is none: there is nothing to "
                 "align; set align.method to 'none'"
             )
-        if self.motion is not None and self.align.method == "attention":
-            if self.motion.width % self.align.heads:
-                raise ValueError(
-                    f"align.heads {self.align.heads} does not divide motion.width "
-                    f"{self.motion.width}; choose a divisor"
-                )
+        if (
+            self.motion is not None
+            and self.align.method == "attention"
+            and self.motion.width % self.align.heads
+        ):
+            raise ValueError(
+                f"align.heads {self.align.heads} does not divide motion.width "
+                f"{self.motion.width}; choose a divisor"
+            )
         names = [item.name for item in self.classes]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 from collections.abc import Callable
@@ -116,10 +117,8 @@ def test_a_failure_at_any_rename_leaves_complete_releases(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", counted(Path.rename))
         patched.setattr(Path, "replace", counted(Path.replace))
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             publish(repository)
-        except KeyboardInterrupt:
-            pass
     assert_serves_complete_releases(repository)
     newest = publish(repository)
     assert repository.active() == dict.fromkeys(ENSEMBLES, newest)
