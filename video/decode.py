@@ -28,6 +28,9 @@ DECODER_THREADS = 1
 """One camera, one thread. Frame threads would also report damage a few packets late, at a place
 that depends on their number."""
 
+# Refused unopened: FFmpeg would go and read the files that they name.
+_PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat")
+
 DEFAULT_RATE = Fraction(25)
 """Frames a second where neither container nor codec states a rate, as FFmpeg assumes."""
 
@@ -41,8 +44,6 @@ _REFUSED_FORMATS = {
     "ico": _STILL_IMAGE,
     "tty": "is text, not a video",
     "bin": "is text, not a video",
-    "hls": "is a playlist, not a video; give the file that it names",
-    "concat": "is a playlist, not a video; give the files that it names",
 }
 
 
@@ -142,6 +143,13 @@ def _check_file(path: str | os.PathLike[str]) -> None:
         raise NotAVideoError(path, "is not a regular file")
     if status.st_size == 0:
         raise NotAVideoError(path, "is empty (0 bytes)")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise VideoAccessError(path, error.strerror or "cannot be read") from error
+    if start.removeprefix(b"\xef\xbb\xbf").startswith(_PLAYLIST_STARTS):
+        raise NotAVideoError(path, "is a playlist, not a video; give the file that it names")
 
 
 def _open(path: str | os.PathLike[str]) -> InputContainer:

@@ -60,7 +60,8 @@ def sample_grid(frames: Iterable[T], dt: float) -> Iterator[Sample[T] | Gap]:
     A sample takes the nearest frame if that lies within dt/2, both ends included; of two equally
     near frames the earlier. Points without one are reported as gaps, so indices are contiguous: a
     hole, however long, is one `Gap`. Nothing is yielded past the last frame's own samples. A sample
-    is yielded as soon as a frame at or after its time has arrived; memory is one frame.
+    is yielded as soon as a frame at or after its time has arrived, a gap with the sample after it.
+    Memory is one frame.
 
     Args:
         frames: Frames at strictly increasing times; may be endless.
@@ -78,6 +79,7 @@ def sample_grid(frames: Iterable[T], dt: float) -> Iterator[Sample[T] | Gap]:
     half = dt / 2
     origin = 0.0
     index = 0
+    hole: int | None = None
     previous: T | None = None
     for frame in frames:
         if not math.isfinite(frame.time):
@@ -95,16 +97,21 @@ def sample_grid(frames: Iterable[T], dt: float) -> Iterator[Sample[T] | Gap]:
         while (time := origin + index * dt) <= frame.time:
             since, until = time - before.time, frame.time - time
             if min(since, until) <= half:
+                if hole is not None:
+                    yield Gap(hole, origin + hole * dt, index - hole)
+                    hole = None
                 yield Sample(index, time, before if since <= until else frame)
                 index += 1
                 continue
+            if hole is None:
+                hole = index
             # No point before the reach of this frame has one: skip them at once. The division
             # rounds, so the first point in reach is settled by the comparison used above.
-            end = max(index + 1, math.ceil((frame.time - half - origin) / dt) - 1)
-            while frame.time - (origin + end * dt) > half:
-                end += 1
-            yield Gap(index, time, end - index)
-            index = end
+            index = max(index + 1, math.ceil((frame.time - half - origin) / dt) - 1)
+            while frame.time - (origin + index * dt) > half:
+                index += 1
         previous = frame
-    if previous is not None and 0 < (time := origin + index * dt) - previous.time <= half:
+    if hole is not None:
+        yield Gap(hole, origin + hole * dt, index - hole)
+    if previous is not None and (time := origin + index * dt) - previous.time <= half:
         yield Sample(index, time, previous)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, cast
 
+import av
 import numpy as np
 from av import VideoFrame
 from av.buffer import Buffer
@@ -21,6 +22,9 @@ HIGH_DEFINITION_LINES = 720
 _SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _SWS_BT709, _SWS_BT601 = 1, 5
 _REQUEST_MATRIX: dict[int, ColorMatrix] = {_SWS_BT709: "bt709", _SWS_BT601: "bt601"}
+
+# From PyAV 17 on swscale would start a thread for each core of the host, for each video.
+_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 class SourceColor(NamedTuple):
@@ -131,6 +135,7 @@ class PictureConverter:
             dst_colorspace=color.sws_matrix,
             src_color_range=color.sws_range,
             dst_color_range=SwsRange.JPEG,
+            **_ONE_THREAD,
         )
         return _rows(converted.planes[0], picture.width * 3).reshape(
             picture.height, picture.width, 3
@@ -146,6 +151,7 @@ class PictureConverter:
             dst_colorspace=color.target_matrix,
             src_color_range=color.sws_range,
             dst_color_range=target_range,
+            **_ONE_THREAD,
         )
         height, width = picture.height & ~1, picture.width & ~1
         luma = _rows(converted.planes[0], width)[:height]
