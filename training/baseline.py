@@ -43,7 +43,8 @@ def flow_histogram(video: CachedVideo) -> npt.NDArray[np.float32]:  # [PARTS*CEL
     total = np.bincount(
         bins.ravel(), np.hypot(u, v).ravel(), minlength=PARTS * CELLS * CELLS * DIRECTIONS
     )
-    return np.sqrt(total / max(total.sum(), 1e-6)).astype(np.float32)
+    share: npt.NDArray[np.float32] = np.sqrt(total / max(total.sum(), 1e-6)).astype(np.float32)
+    return share
 
 
 def baseline(
@@ -66,10 +67,10 @@ def baseline(
         optimizer.zero_grad()
         logits = (known - mean) / spread @ weight + bias
         value = F.cross_entropy(logits, targets) + PENALTY * weight.square().sum()
-        value.backward()
-        return float(value)
+        torch.autograd.backward(value)
+        return value.item()
 
-    optimizer.step(loss)
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
     asked = torch.from_numpy(np.stack([flow_histogram(rows) for rows in held_out_rows]))
     with torch.inference_mode():
         probabilities = ((asked - mean) / spread @ weight + bias).softmax(dim=1)

@@ -161,7 +161,8 @@ def video_probabilities(model: FgmClip, video: CachedVideo) -> Tensor:  # [C]
             motion.append(model.motion_encoder(stacked[0]))
     spans = torch.tensor(video.served)[:, None] + torch.arange(frames)  # [W,T]
     windows = [torch.cat(parts)[spans] for parts in (visual, motion) if parts]
-    return model.classifier(model.fusion_head(*windows)).softmax(dim=1).mean(dim=0)
+    logits: Tensor = model.classifier(model.fusion_head(*windows))
+    return logits.softmax(dim=1).mean(dim=0)
 
 
 def _share(predictions: Sequence[Prediction]) -> float:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,10 +68,13 @@ def fit(
         ResumeError: The state at `state_path` belongs to another run.
     """
     torch_state = torch.get_rng_state()
+    # Convolutions on a CPU are up to twice as fast with the channels innermost.
+    model.to(memory_format=torch.channels_last)
     try:
         return _fit(model, examples, settings, state_path, log_path, progress, after_epoch)
     finally:
         torch.set_rng_state(torch_state)
+        model.to(memory_format=torch.contiguous_format)
         model.eval()
 
 
@@ -155,7 +159,7 @@ def _epoch(
         logits = _logits(model, batch, settings, generator)
         loss = classification_loss(logits, batch.targets)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
         optimizer.step()
         losses += loss.item() * len(batch.targets)
@@ -177,10 +181,11 @@ def _logits(
     if settings.visual_dropout:
         kept = torch.rand(len(visual), 1, 1, generator=generator) >= settings.visual_dropout
         visual = visual * kept
-    if motion is None:
-        return model.classifier(model.fusion_head(visual))
-    features = model.motion_encoder(motion.flatten(0, 1)).unflatten(0, motion.shape[:2])
-    return model.classifier(model.fusion_head(visual, features))
+    features = [visual]
+    if model.motion_encoder is not None and motion is not None:
+        features.append(model.motion_encoder(motion.flatten(0, 1)).unflatten(0, motion.shape[:2]))
+    logits: Tensor = model.classifier(model.fusion_head(*features))
+    return logits
 
 
 def learning_rate(settings: TrainSettings, epoch: float) -> float:
@@ -200,15 +205,12 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
 
 def _optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     trained = [tensor for tensor in model.parameters() if tensor.requires_grad]
-    return torch.optim.AdamW(
-        [
-            {"params": [item for item in trained if item.ndim > 1]},
-            # Decay would pull scales and offsets to zero, where they mean nothing special.
-            {"params": [item for item in trained if item.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": [item for item in trained if item.ndim > 1]},
+        # Decay would pull scales and offsets to zero, where they mean nothing special.
+        {"params": [item for item in trained if item.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def _bar(progress: bool) -> Progress:

@@ -59,9 +59,9 @@ def test_a_preset_takes_its_classes_from_the_data_set(squares: Dataset) -> None:
 
 
 def test_a_preset_and_a_file_exclude_each_other(squares: Dataset, tmp_path: Path) -> None:
-    for arguments in ({}, {"preset_name": "demo", "spec_file": tmp_path / "spec.json"}):
+    for name, file in ((None, None), ("demo", tmp_path / "spec.json")):
         with pytest.raises(SettingsError, match="either a preset or a spec file"):
-            spec_for(squares, **arguments)
+            spec_for(squares, preset_name=name, spec_file=file)
 
 
 def test_another_suffix_is_refused(squares_csv: Path, workshop: Workshop, tmp_path: Path) -> None:
