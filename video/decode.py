@@ -93,6 +93,7 @@ def decode(path: str | os.PathLike[str], *, layout: Layout = "rgb") -> Iterator[
     Raises:
         VideoError: A leaf of it: the file is missing, unreadable, not a video, unsupported, or
             damaged, the latter after the frames before the damage were yielded.
+        LayoutError: The layout is neither of the two.
     """
     for picture in read_pictures(path, layout=layout):
         yield picture.frame()

@@ -8,6 +8,7 @@ FgmclipError
 │   ├── UnsupportedVideoError     a video that this package does not handle (also a ValueError)
 │   ├── DamagedVideoError         the data breaks off; has `frames` (also a ValueError)
 │   └── LowFrameRateError         too few frames a second for the model's dt (also a ValueError)
+├── LayoutError                   a layout other than rgb and nv12 (also a ValueError)
 └── GridError                     frames or samples out of order or shape (also a ValueError)
 """
 
@@ -96,6 +97,10 @@ class LowFrameRateError(VideoError, ValueError):
     def __reduce__(self) -> tuple[type[VideoError], tuple[object, ...]]:
         """Pickle by the constructor's arguments."""
         return type(self), (self.path, self.rate, self.dt)
+
+
+class LayoutError(FgmclipError, ValueError):
+    """A layout was asked for that is neither `rgb` nor `nv12`."""
 
 
 class GridError(FgmclipError, ValueError):

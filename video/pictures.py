@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import NamedTuple, cast, get_args
 
 import av
 import numpy as np
@@ -13,6 +13,7 @@ from av.video.reformatter import ColorRange as SwsRange
 from av.video.reformatter import VideoReformatter
 
 from fgmclip.kernels.parameters import ColorMatrix, ColorRange
+from fgmclip.video.errors import LayoutError
 from fgmclip.video.frames import Frame, Layout, Pixels
 
 HIGH_DEFINITION_LINES = 720
@@ -105,7 +106,13 @@ class PictureConverter:
     """
 
     def __init__(self, layout: Layout) -> None:
-        """Make a converter to `layout`."""
+        """Make a converter to `layout`.
+
+        Raises:
+            LayoutError: It is neither `rgb` nor `nv12`.
+        """
+        if layout not in get_args(Layout):
+            raise LayoutError(f"layout must be 'rgb' or 'nv12', got {layout!r}")
         self._layout = layout
         self._reformatter = VideoReformatter()
 

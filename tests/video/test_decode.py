@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fgmclip.video.decode import decode
 from fgmclip.video.errors import (
     DamagedVideoError,
+    LayoutError,
     LowFrameRateError,
     NotAVideoError,
     UnsupportedVideoError,
@@ -224,6 +225,12 @@ def test_odd_sides_are_cropped_for_nv12_only(write_video: WriteVideo) -> None:
     assert nv12.pixels.shape == (48, 46, 1)
     error = np.abs(rgb_of_nv12(nv12).astype(int) - rgb.pixels[:32, :46])
     assert error.max() <= 8
+
+
+def test_an_unknown_layout_is_refused(write_video: WriteVideo) -> None:
+    path = write_video("a.mkv", [60], [0])
+    with pytest.raises(LayoutError, match="layout must be 'rgb' or 'nv12', got 'bgr'"):
+        next(decode(path, layout="bgr"))  # type: ignore[arg-type]
 
 
 def test_pixels_belong_to_the_caller(write_video: WriteVideo) -> None:
