@@ -22,7 +22,7 @@ from fgmclip.video.errors import (
     VideoNotFoundError,
 )
 from fgmclip.video.frames import Frame, Layout
-from fgmclip.video.pictures import PictureConverter, shown_size
+from fgmclip.video.pictures import PictureConverter
 
 DECODER_THREADS = 1
 """One camera, one thread. Frame threads would also report damage a few packets late, at a place
@@ -114,15 +114,15 @@ def read_pictures(path: str | os.PathLike[str], *, layout: Layout) -> Iterator[P
             if time is None:
                 continue
             if size is None:
-                size = shown_size(decoded)
+                size = converter.shown_size(decoded)
                 if layout == "nv12" and min(size) < 2:
                     raise UnsupportedVideoError(
                         path,
                         f"frames of {size[1]}x{size[0]} pixels are too small for NV12, which "
                         "needs at least 2x2; read it as rgb",
                     )
-            elif shown_size(decoded) != size:
-                height, width = shown_size(decoded)
+            elif converter.shown_size(decoded) != size:
+                height, width = converter.shown_size(decoded)
                 raise UnsupportedVideoError(
                     path,
                     f"changes its frame size from {size[1]}x{size[0]} to {width}x{height} at "

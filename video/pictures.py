@@ -91,12 +91,6 @@ class Orientation(NamedTuple):
         return plane
 
 
-def shown_size(picture: VideoFrame) -> tuple[int, int]:
-    """Return height and width of a picture after it is turned upright, in pixels."""
-    size = (picture.height, picture.width)
-    return size[::-1] if Orientation.of(picture).transpose else size
-
-
 class PictureConverter:
     """Converts pictures to one layout, reusing swscale's tables between frames.
 
@@ -115,6 +109,12 @@ class PictureConverter:
             raise LayoutError(f"layout must be 'rgb' or 'nv12', got {layout!r}")
         self._layout = layout
         self._reformatter = VideoReformatter()
+        self._orientations: dict[int, Orientation] = {}
+
+    def shown_size(self, picture: VideoFrame) -> tuple[int, int]:
+        """Return height and width of a picture after it is turned upright, in pixels."""
+        size = (picture.height, picture.width)
+        return size[::-1] if self._orientation(picture).transpose else size
 
     def convert(self, picture: VideoFrame, time: float) -> Frame:
         """Return the picture as a `Frame` shown at `time` seconds.
@@ -123,7 +123,7 @@ class PictureConverter:
             av.FFmpegError: swscale cannot read the picture's pixel format.
         """
         color = SourceColor.of(picture)
-        orientation = Orientation.of(picture)
+        orientation = self._orientation(picture)
         matrix = _REQUEST_MATRIX[color.target_matrix]
         if self._layout == "rgb":
             upright = orientation.apply(self._rgb(picture, color))
@@ -133,6 +133,14 @@ class PictureConverter:
         width = luma.shape[1]
         pixels = np.concatenate([luma.reshape(-1, width), chroma.reshape(-1, width)])
         return Frame(time, pixels[..., np.newaxis], matrix, value_range)
+
+    def _orientation(self, picture: VideoFrame) -> Orientation:
+        # PyAV's side data and its frame hold each other: read for every frame, they would fill the
+        # memory with pictures until the garbage collector runs. The angle costs nothing.
+        angle = picture.rotation
+        if angle not in self._orientations:
+            self._orientations[angle] = Orientation.of(picture)
+        return self._orientations[angle]
 
     def _rgb(self, picture: VideoFrame, color: SourceColor) -> Pixels:
         converted = self._reformatter.reformat(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import pickle
 import struct
 import subprocess
@@ -442,6 +443,19 @@ def test_memory_does_not_grow_with_the_video(write_video: WriteVideo) -> None:
     peak(10)
     frame = 32 * 48 * 3
     assert peak(600) < peak(60) + 20 * frame
+
+
+def test_pictures_are_freed_without_the_garbage_collector(write_video: WriteVideo) -> None:
+    path = write_video("a.mkv", range(100), [i / 30 for i in range(100)])
+    gc.collect()
+    gc.disable()
+    try:
+        for layout in ("rgb", "nv12"):
+            assert sum(1 for _ in decode(path, layout=layout)) == 100
+        alive = sum(isinstance(item, av.VideoFrame) for item in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive < 10
 
 
 def test_errors_cross_process_boundaries(tmp_path: Path) -> None:
