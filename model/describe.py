@@ -6,9 +6,9 @@ stands beside it, with the fast path of attention switched off: inside it, torch
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import asdict, dataclass
+from itertools import chain
 
 import torch
 from rich.console import Console
@@ -192,12 +192,16 @@ def _parameters(module: nn.Module) -> int:
 
 def _torch_multiply_adds(of: Signature) -> int:
     # On the meta device nothing is computed, and attention is not fused into one uncounted step.
-    module = copy.deepcopy(of.module).to("meta")
+    module = of.module
+    state = {
+        name: tensor.to("meta")
+        for name, tensor in chain(module.named_parameters(), module.named_buffers())
+    }
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            module(*of.zeros(1, torch.device("meta")))
+            torch.func.functional_call(module, state, of.zeros(1, torch.device("meta")))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     # torch counts a multiply-add as two operations.

@@ -17,6 +17,9 @@ from fgmclip.model.errors import UnreadableError, UnsafeError, WeightsError
 SAFETENSORS = ".safetensors"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 
+# How torch's restricted unpickler says that a file wants an object which is no tensor.
+_REFUSED_OBJECTS = ("GLOBAL ", "Can only ", "unrecognized function", "must be imported")
+
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return tensors and metadata of a safetensors file.
@@ -47,7 +50,7 @@ def read_pickle(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+        if any(words in str(error) for words in _REFUSED_OBJECTS):
             raise UnsafeError(
                 path,
                 f"expected tensors alone, got a pickle that carries code or objects "
@@ -139,12 +142,13 @@ def _misshapen(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) ->
 def _asked_for(error: Exception) -> str:
     """Return the name that a refused pickle wanted, out of torch's long message."""
     words = str(error).replace("`", " ").split()
-    for mark in ("GLOBAL", "global:"):
-        if mark in words[:-1]:
-            return f"it asks for {words[words.index(mark) + 1]}"
+    if "GLOBAL" in words[:-1]:
+        return f"it asks for {words[words.index('GLOBAL') + 1]}"
     return _line(error)
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    # torch puts a page of advice around the cause.
+    cause = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+    text = " ".join(cause.split()) or type(error).__name__
     return text if len(text) <= 160 else text[:157] + "..."
