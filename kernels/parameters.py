@@ -17,6 +17,10 @@ ColorMatrix = Literal["bt601", "bt709"]
 ColorRange = Literal["limited", "full"]
 Crop = Literal["center", "letterbox", "squash"]
 
+FLOW_VERSION = 1
+"""Version of the flow that `fgmclip.kernels.optical_flow` computes; a new definition gets a new
+number, and `fgmclip.spec.flow` names the same one."""
+
 
 @dataclass(frozen=True, slots=True)
 class FlowParameters:
@@ -28,6 +32,7 @@ class FlowParameters:
     patch_size: int
     patch_stride: int
     iterations: int
+    stiffness: float
     refinement_iterations: int
     relaxation_iterations: int
     smoothness: float

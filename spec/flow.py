@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fgmclip.spec.base import FrozenSpec
 
@@ -27,6 +27,8 @@ class FlowSpec(FrozenSpec):
         patch_size: Side of a patch, pixels.
         patch_stride: Distance between patches, pixels.
         iterations: Gauss-Newton steps of a patch on each level.
+        stiffness: Weight of the distance that a patch has gone on a level, a pixel of the patch;
+            keeps noise from leading patches away.
         refinement_iterations: Fixed-point steps of the variational refinement on each level.
         relaxation_iterations: Relaxation sweeps inside one fixed-point step.
         smoothness: Weight of the smoothness term (alpha).
@@ -36,13 +38,23 @@ class FlowSpec(FrozenSpec):
 
     method: Literal["patch_inverse_search"] = "patch_inverse_search"
     version: int = Field(default=FLOW_VERSION, ge=1)
-    coarsest_side: int = Field(default=8, ge=4, le=64)
+    coarsest_side: int = Field(default=14, ge=4, le=64)
     finest_level: int = Field(default=0, ge=0, le=4)
     patch_size: int = Field(default=8, ge=4, le=16)
     patch_stride: int = Field(default=4, ge=1, le=16)
-    iterations: int = Field(default=12, ge=1, le=64)
-    refinement_iterations: int = Field(default=3, ge=0, le=20)
-    relaxation_iterations: int = Field(default=5, ge=1, le=50)
+    iterations: int = Field(default=8, ge=1, le=64)
+    stiffness: float = Field(default=5.0, gt=0)
+    refinement_iterations: int = Field(default=6, ge=0, le=20)
+    relaxation_iterations: int = Field(default=3, ge=1, le=50)
     smoothness: float = Field(default=20.0, ge=0)
     gradient: float = Field(default=10.0, ge=0)
     intensity: float = Field(default=5.0, ge=0)
+
+    @model_validator(mode="after")
+    def _patches_cover_evenly(self) -> FlowSpec:
+        if self.patch_size % self.patch_stride:
+            raise ValueError(
+                f"patch_stride {self.patch_stride} does not divide patch_size {self.patch_size}; "
+                "choose a divisor, so that every pixel lies in equally many patches"
+            )
+        return self
