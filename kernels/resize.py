@@ -12,7 +12,8 @@ from fgmclip.kernels.taps import BICUBIC_BITS, bicubic_taps
 def resize(rgb: NDArray[np.uint8], region: Region, size: int) -> NDArray[np.uint8]:
     """Return PIXELS_U8 [S,S,3] of one frame, byte for byte as Pillow and CLIP's transform round.
 
-    Columns first, rounded to bytes, then rows; antialiased bicubic (a = -0.5) in fixed point.
+    Columns first, rounded to bytes, then rows; antialiased bicubic (a = -0.5) in fixed point. A
+    recent Pillow takes rows first where only they shrink, which CLIP's transform never asks for.
 
     Args:
         rgb: u8 [H,W,3].

@@ -34,6 +34,8 @@ def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 def pillow(rgb: NDArray[np.uint8], region: Region, size: int) -> NDArray[np.uint8]:
     box = (region.left, region.top, region.left + region.width, region.top + region.height)
     image = Image.fromarray(rgb).crop(box)
+    # Columns first: a recent Pillow takes rows first where that is cheaper.
+    image = image.resize((region.resized_width, region.height), Image.Resampling.BICUBIC)
     image = image.resize((region.resized_width, region.resized_height), Image.Resampling.BICUBIC)
     x, y = region.offset_x, region.offset_y
     return np.asarray(image.crop((x, y, x + size, y + size)))
