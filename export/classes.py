@@ -21,7 +21,7 @@ def class_arrays(model: FgmClip) -> dict[str, NDArray[Any]]:
     if classifier.project_text is not None and classifier.text_embeddings is not None:
         arrays["text_weight"] = classifier.project_text.weight.detach().numpy()
         arrays["text_embeddings"] = classifier.text_embeddings.numpy()
-        arrays["temperature"] = np.float32(classifier.temperature)
+        arrays["temperature"] = np.array(classifier.temperature, np.float32)
     return arrays
 
 

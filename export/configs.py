@@ -37,7 +37,8 @@ def parse_config(text: str) -> Any:
 
 def format_config(config: Any) -> str:
     """Return the `config.pbtxt` of a message."""
-    return text_format.MessageToString(config)
+    text: str = text_format.MessageToString(config)
+    return text
 
 
 def tensor_dims(spec: ModelSpec, model: str) -> dict[str, list[int]]:

@@ -35,7 +35,7 @@ def rgb_luma(rgb: NDArray[np.uint8], matrix: ColorMatrix) -> NDArray[np.uint8]:
     green = (1 << _BITS) - red - blue
     wide = rgb.astype(np.int32)
     total = wide[..., 0] * red + wide[..., 1] * green + wide[..., 2] * blue
-    return ((total + _HALF) >> _BITS).astype(np.uint8)
+    return np.asarray((total + _HALF) >> _BITS, np.uint8)
 
 
 def nv12_luma(nv12: NDArray[np.uint8], color_range: ColorRange) -> NDArray[np.uint8]:

@@ -3,8 +3,8 @@
 ValueError
 └── KernelError    an argument is not what an operation takes
 
-Not below `FgmclipError`: that class lives beside pydantic, which a stock Triton container, where the
-kernels run too, need not have.
+Not below `FgmclipError`: that class lives beside pydantic, which a stock Triton container, where
+the kernels run too, need not have.
 """
 
 

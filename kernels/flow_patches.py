@@ -55,7 +55,8 @@ class PatchGrid:
         below = self.rows * self.stride + self.margin - height
         right = self.columns * self.stride + self.margin - width
         padded = np.pad(picture, ((0, 0), (self.margin, below), (self.margin, right)), "edge")
-        view = sliding_window_view(padded, (self.size, self.size), axis=(1, 2))
+        window = (len(padded), self.size, self.size)
+        view = sliding_window_view(padded, window)[0].transpose(2, 0, 1, 3, 4)
         patches: Floats = view[:, :: self.stride, :: self.stride][:, : self.rows, : self.columns]
         return patches
 
@@ -100,7 +101,7 @@ def search_patches(
     Returns:
         Flow [N,2,h,w] in pixels.
     """
-    grid = PatchGrid.over(*earlier.shape[1:], parameters)
+    grid = PatchGrid.over(earlier.shape[1], earlier.shape[2], parameters)
     moved = _descend(grid, earlier, later, flow, parameters)
     return _densify(grid, earlier, later, moved)
 

@@ -75,7 +75,8 @@ class _Constancy:
 
     def residual(self, step: Floats) -> Floats:
         value = self.a * step[:, 0] + self.b * step[:, 1] + self.c
-        return value * value
+        squared: Floats = value * value
+        return squared
 
 
 class _System:

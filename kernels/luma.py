@@ -22,4 +22,5 @@ def luma(plane: NDArray[np.uint8], region: Region, image_size: int, size: int) -
     rows = area_taps(region.height, region.resized_height, region.offset_y, image_size, size)
     across = columns.apply(crop_box(plane, region))
     sums = rows.apply(np.ascontiguousarray(across.T)).T
-    return np.floor((sums + (1 << (2 * AREA_BITS - 1))) / (1 << (2 * AREA_BITS))).astype(np.uint8)
+    levels = np.floor((sums + (1 << (2 * AREA_BITS - 1))) / (1 << (2 * AREA_BITS)))
+    return np.asarray(levels, np.uint8)

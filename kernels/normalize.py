@@ -32,6 +32,6 @@ def normalize(
         )
     # A byte has 256 values: each is computed once, then looked up.
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
-    table = (levels[:, None] - np.float32(mean)) / np.float32(std)
+    table = (levels[:, None] - np.array(mean, np.float32)) / np.array(std, np.float32)
     planes = [table[:, channel][pixels_u8[..., channel]] for channel in range(3)]
     return np.stack(planes, axis=1)

@@ -34,4 +34,4 @@ def resize(rgb: NDArray[np.uint8], region: Region, size: int) -> NDArray[np.uint
 
 def _to_bytes(sums: NDArray[np.float64]) -> NDArray[np.uint8]:
     levels = np.floor((sums + (1 << (BICUBIC_BITS - 1))) / (1 << BICUBIC_BITS))
-    return np.clip(levels, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(levels, 0, 255), np.uint8)

@@ -43,7 +43,8 @@ class Taps:
     @property
     def _counts(self) -> NDArray[Any]:
         used = self.weights != 0
-        return used.shape[1] - used[:, ::-1].argmax(axis=1)
+        counts: NDArray[Any] = used.shape[1] - used[:, ::-1].argmax(axis=1)
+        return counts
 
     def apply(self, values: NDArray[np.uint8] | NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the exact weighted sums along the last axis.

@@ -9,7 +9,7 @@ from pydantic import Field
 from fgmclip.spec.base import FrozenSpec
 from fgmclip.spec.model import ModelSpec
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT: Literal[1] = 1
 """Version of the public manifest and of the release manifest; an unknown one is refused."""
 
 MANIFEST_PARAMETER = "fgmclip_manifest"

@@ -110,7 +110,8 @@ def test_a_failure_at_any_rename_leaves_complete_releases(
             if left == 0:
                 raise KeyboardInterrupt
             left -= 1
-            return original(self, target)
+            renamed: Path = original(self, target)
+            return renamed
 
         return rename
 

@@ -124,7 +124,11 @@ def ground_truth(folder: Path, side: int) -> tuple[NDArray[np.uint8], NDArray[An
 
     share = shrink(weight)
     mean = shrink(np.where(valid[..., None], flow, 0).astype(np.float32) * weight[..., None])
-    mean = mean / np.maximum(share, 1e-6)[..., None] * np.float32([side / width, side / height])
+    mean = (
+        mean
+        / np.maximum(share, 1e-6)[..., None]
+        * np.array([side / width, side / height], np.float32)
+    )
     return np.stack([shrink(frame) for frame in frames]), mean, share > 0.5
 
 

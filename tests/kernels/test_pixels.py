@@ -63,7 +63,7 @@ def test_a_box_on_or_over_the_border_is_cut_like_pillow_cuts(
     corner: tuple[float, float], extent: tuple[float, float]
 ) -> None:
     rgb = picture(48, 64)
-    box = np.float32([*corner, corner[0] + extent[0], corner[1] + extent[1]])
+    box = np.array([*corner, corner[0] + extent[0], corner[1] + extent[1]], np.float32)
     region = roi_region(box, 32)
     assert region.width == region.height >= max(extent) - 1e-3
     np.testing.assert_array_equal(resize(rgb, region, 32), pillow(rgb, region, 32))
@@ -73,7 +73,7 @@ def test_a_box_on_or_over_the_border_is_cut_like_pillow_cuts(
 def test_pixels_are_those_of_clips_own_transform(test_data: Path) -> None:
     folder = test_data / "clip_preprocess"
     rgb = np.asarray(Image.open(folder / "franz-kafka.jpg").convert("RGB"))
-    pixels = resize(rgb, frame_region(*rgb.shape[:2], 224, "center"), 224)
+    pixels = resize(rgb, frame_region(rgb.shape[0], rgb.shape[1], 224, "center"), 224)
     expected = np.load(folder / "expected_preprocessed_image.npy")
     np.testing.assert_allclose(
         normalize(pixels[None], CLIP_MEAN, CLIP_STD), expected, rtol=0, atol=1e-6
@@ -152,7 +152,8 @@ def to_nv12(rgb: NDArray[np.uint8], matrix: str, limited: bool) -> NDArray[np.ui
     else:
         y, u, v = 255 * y, 128 + 255 * u, 128 + 255 * v
     chroma = np.stack([u[::2, ::2], v[::2, ::2]], axis=-1).reshape(len(rgb) // 2, -1)
-    return np.clip(np.rint(np.concatenate([y, chroma])), 0, 255).astype(np.uint8)
+    levels = np.clip(np.rint(np.concatenate([y, chroma])), 0, 255)
+    return np.asarray(levels, np.uint8)
 
 
 @pytest.mark.parametrize("matrix", ["bt601", "bt709"])

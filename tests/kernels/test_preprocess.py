@@ -55,7 +55,7 @@ def test_one_frame_at_a_time_gives_the_same_rows() -> None:
 
 
 def test_tracks_are_rows_track_by_track() -> None:
-    rois = np.float32([[0, 0, 30, 30], [20, 5, 58, 38]])[:, None].repeat(4, axis=1)
+    rois = np.array([[0, 0, 30, 30], [20, 5, 58, 38]], np.float32)[:, None].repeat(4, axis=1)
     pixels, _ = preprocess(clip(), PARAMETERS, rois=rois)
     assert len(pixels) == 6
     for track in range(2):
@@ -66,7 +66,7 @@ def test_tracks_are_rows_track_by_track() -> None:
 def test_both_frames_of_a_pair_are_cut_by_the_later_box() -> None:
     # A still world under a box that wanders: no luma may change.
     frames = np.repeat(clip(1), 4, axis=0)
-    rois = np.float32([[[0, 0, 20, 20], [5, 0, 25, 20], [9, 4, 29, 24], [12, 9, 32, 29]]])
+    rois = np.array([[[0, 0, 20, 20], [5, 0, 25, 20], [9, 4, 29, 24], [12, 9, 32, 29]]], np.float32)
     _, luma_u8 = preprocess_u8(frames, PARAMETERS, rois=rois)
     assert luma_u8 is not None
     np.testing.assert_array_equal(luma_u8[:, 0], luma_u8[:, 1])
@@ -121,7 +121,7 @@ def test_what_is_no_frames_is_refused(frames: NDArray[Any], words: str) -> None:
     ],
 )
 def test_a_box_that_cannot_be_cut_is_refused(box: list[float], words: str) -> None:
-    rois = np.tile(np.float32(box), (1, 4, 1))
+    rois = np.tile(np.array(box, np.float32), (1, 4, 1))
     with pytest.raises(KernelError, match=words):
         preprocess(clip(), PARAMETERS, rois=rois)
 
