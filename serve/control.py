@@ -1,0 +1,78 @@
+"""The calls to a server of our own: readiness, and the model repository behind its key."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc  # type: ignore[import-untyped]
+
+KEY_HEADER = "triton-grpc-protocol-fgmclip-key"
+"""Metadata key that Triton checks for a protocol restricted with the name `fgmclip-key`."""
+
+RESTRICTION = "shared-memory,model-repository,trace,logging:fgmclip-key={key}"
+"""Value of `--grpc-restricted-protocol`."""
+
+_OPTIONS = (
+    # A proxy of the environment is for the outside, never for loopback.
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
+
+CallError: TypeAlias = grpc.RpcError
+
+
+class Control:
+    """Calls over one channel.
+
+    Args:
+        url: The server, `host:port`.
+        key: Value of its restricted protocols.
+    """
+
+    def __init__(self, url: str, key: str) -> None:
+        """Open a channel; nothing is sent yet."""
+        self._channel = grpc.insecure_channel(url, options=_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._metadata = ((KEY_HEADER, key),)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def ready(self) -> bool:
+        """Return whether the server answers and all its models are available."""
+        try:
+            return bool(self._stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=1).ready)
+        except grpc.RpcError:
+            return False
+
+    def version(self) -> str:
+        """Return the version of the server, for example 2.51.0."""
+        request = service_pb2.ServerMetadataRequest()
+        return str(self._stub.ServerMetadata(request, timeout=10).version)
+
+    def load(self, model: str, timeout_seconds: float) -> None:
+        """Load a model, or load it anew if its files changed.
+
+        Raises:
+            CallError: It cannot be loaded; `reason` of it says why.
+        """
+        request = service_pb2.RepositoryModelLoadRequest(model_name=model)
+        self._stub.RepositoryModelLoad(request, metadata=self._metadata, timeout=timeout_seconds)
+
+    def unload(self, model: str) -> None:
+        """Ask for a model's unloading, which happens when its requests are done.
+
+        Raises:
+            CallError: The server refused.
+        """
+        request = service_pb2.RepositoryModelUnloadRequest(model_name=model)
+        self._stub.RepositoryModelUnload(request, metadata=self._metadata, timeout=30)
+
+
+def reason(error: CallError) -> str:
+    """Return why a call failed, in the server's words."""
+    details = error.details() if isinstance(error, grpc.Call) else None
+    return str(details or error)

@@ -1,0 +1,77 @@
+"""`fgmclip serve`: a server on this machine until a signal ends it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from fgmclip.serve.embedded import EmbeddedServer
+
+SAFE_VERSION = (2, 59)
+"""Triton 25.07, the first release without CVE-2025-23310, -23311, -23319, -23320 and -23334."""
+
+_LOOK_SECONDS = 0.5
+
+
+def serve_forever(
+    repository: Path,
+    *,
+    grpc_port: int | None = None,
+    metrics_port: int | None = None,
+    console: Console,
+) -> None:
+    """Serve a repository on loopback, follow its releases, and end on SIGINT or SIGTERM.
+
+    Args:
+        repository: Directory of models, as `fgmclip export` publishes it.
+        grpc_port: Port for clients; a free one if None.
+        metrics_port: Port for Prometheus; a free one if None.
+        console: Where to say what is served.
+
+    Raises:
+        ServeError: The server cannot be started, or ended by itself.
+    """
+    ended = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with EmbeddedServer(
+            repository, grpc_port=grpc_port, metrics_port=metrics_port, watch=True
+        ) as server:
+            _announce(server, repository, console)
+            while True:
+                server.wait(_LOOK_SECONDS)
+    except KeyboardInterrupt:
+        console.print("ended", highlight=False)
+    finally:
+        signal.signal(signal.SIGTERM, ended)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _announce(server: EmbeddedServer, repository: Path, console: Console) -> None:
+    version = server.version
+    console.print(f"tritonserver {version} serves {repository} on this machine", highlight=False)
+    console.print(f"  models   {', '.join(server.models)}", highlight=False)
+    console.print(f"  gRPC     {server.url}", highlight=False)
+    console.print(f"  metrics  {server.metrics_url}", highlight=False)
+    console.print(f"  log      {server.log_path}", highlight=False)
+    if is_affected(version):
+        console.print(
+            f"[yellow]warning:[/] Triton {version} has published vulnerabilities (fixed in 25.07): "
+            "for development on this machine only; serve others from a current Triton container",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def is_affected(version: str) -> bool:
+    """Return whether a Triton version is older than `SAFE_VERSION`, or is none we can read."""
+    numbers = version.split(".")[:2]
+    if not all(number.isdigit() for number in numbers):
+        return True
+    return tuple(map(int, numbers)) < SAFE_VERSION

@@ -1,0 +1,76 @@
+"""What a repository directory offers to clients: its ensembles and the steps they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.text_format import Parse, ParseError
+from tritonclient.grpc import model_config_pb2
+
+from fgmclip.serve.errors import RepositoryError
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """A public model of a repository.
+
+    Attributes:
+        name: Name of its folder, which is that of the model.
+        config: Text of its `config.pbtxt`.
+        steps: Names of the models that it runs, each once, in order.
+    """
+
+    name: str
+    config: str
+    steps: tuple[str, ...]
+
+
+def read_ensembles(repository: Path) -> dict[str, Ensemble]:
+    """Return the ensembles of a repository by name.
+
+    Folders without a readable config, such as leftovers of a killed publisher, are passed over.
+
+    Raises:
+        RepositoryError: It is no directory, or no ensemble is in it.
+    """
+    if not repository.is_dir():
+        raise RepositoryError(
+            f"{repository}: expected a repository directory; make one with "
+            f"'fgmclip export CHECKPOINT --repository {repository}'"
+        )
+    found: dict[str, Ensemble] = {}
+    broken = []
+    for path in sorted(repository.glob("*/config.pbtxt")):
+        try:
+            ensemble = _read_ensemble(path)
+        except FileNotFoundError:
+            continue
+        except (ParseError, UnicodeDecodeError) as error:
+            broken.append(f"{path.parent.name}/config.pbtxt is unreadable: {error}")
+            continue
+        if ensemble is not None:
+            found[ensemble.name] = ensemble
+    if not found:
+        detail = "; ".join(broken) or "there is none"
+        raise RepositoryError(
+            f"{repository}: expected at least one ensemble ({detail}); publish a release with "
+            f"'fgmclip export CHECKPOINT --repository {repository}'"
+        )
+    return found
+
+
+def steps_of(ensembles: Iterable[Ensemble]) -> dict[str, None]:
+    """Return the steps that the ensembles name, each once, in order."""
+    return {step: None for ensemble in ensembles for step in ensemble.steps}
+
+
+def _read_ensemble(path: Path) -> Ensemble | None:
+    text = path.read_text()
+    # A newer Triton's config may hold fields that this client's schema does not know.
+    config = Parse(text, model_config_pb2.ModelConfig(), allow_unknown_field=True)
+    if config.platform != "ensemble":
+        return None
+    steps = dict.fromkeys(step.model_name for step in config.ensemble_scheduling.step)
+    return Ensemble(path.parent.name, text, tuple(steps))
