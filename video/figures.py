@@ -165,11 +165,6 @@ class Trunk:
         elbows = self.shoulders + self.body.upper_arm * direction(upper)
         return elbows, elbows + self.body.fore_arm * direction(fore)
 
-    def arms_to(self, hands: Array, bend: Array | float) -> tuple[Array, Array]:
-        """Return elbows and hands [2,N,2] that reach for points."""
-        length = (self.body.upper_arm + self.body.fore_arm) / 2
-        return two_bones(self.shoulders, hands, length, bend)
-
     def finish(
         self,
         arms: tuple[Array, Array],

@@ -199,17 +199,17 @@ def _kick(stage: Stage) -> Skeleton:
 
 
 def _clap(stage: Stage) -> Skeleton:
-    """Clap both hands in front of the chest or the face."""
-    rng = stage.rng
-    phase = stage.cycles(1.2, 1.8)
-    apart = 0.02 + rng.uniform(0.19, 0.27) * (0.5 - 0.5 * np.cos(2 * np.pi * phase))
+    """Clap both hands before the chest, the forearms swinging up and out between claps."""
+    body, rng = stage.body, stage.rng
+    apart = 0.5 - 0.5 * np.cos(2 * np.pi * stage.cycles(1.2, 1.8))
+    upper = rng.uniform(0, 0.25) + rng.uniform(0.1, 0.35) * apart
+    # Together, the palms meet in the middle: that fixes how far the forearms lean inward.
+    elbow = body.shoulder + body.upper_arm * np.sin(upper[apart.argmin()])
+    inward = np.arcsin(min((elbow - 0.02) / body.fore_arm, 0.97))
+    fore = np.pi + inward - (inward + rng.uniform(0.5, 0.95)) * apart
     trunk = stage.standing(stage.sway(0.03))
-    hands = np.zeros((2, len(phase), 2))
-    hands[..., 0] = trunk.neck[:, 0] + SIDES * apart
-    hands[..., 1] = trunk.neck[:, 1] + rng.uniform(-0.12, 0.1) + 0.15 * apart
     feet = stage.ground(rng.uniform(0.06, 0.13))
-    arms = trunk.arms_to(hands, SIDES * rng.uniform(0.75, 0.95))
-    return trunk.finish(arms, feet, SIDES * 0.15)
+    return trunk.finish(trunk.arms_by_angles(SIDES * upper, SIDES * fore), feet, SIDES * 0.15)
 
 
 @dataclass(frozen=True, slots=True)
