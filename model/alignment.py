@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from fgmclip.spec import ModelSpec
 
 _UNREACHABLE = 1e4
-"""A path cost above any real one (at most 2 a cell) that half precision can still hold."""
+"""A path cost above any real one (at most 2 a cell) that half precision can still hold; sums of it
+may become infinite there, which compares as well."""
 
 
 class MotionDecoder(nn.Module):
@@ -120,34 +121,35 @@ class DtwAlignment(nn.Module):
         A step advances vision, motion or both by one. Between equal costs the step of both wins,
         then the step of vision.
         """
-        steps = 2 * self.frames - 1
-        sheared = distance.flatten(1)[:, self.cell].reshape(-1, steps, self.frames)
-        sheared = torch.where(self.inside, sheared, _UNREACHABLE)
-        start = torch.full_like(sheared[:, 0], _UNREACHABLE)
-        before, last = start, sheared[:, 0]
-        both_best, vision_best = [], []
-        for index in range(1, steps):
-            both, vision = _down(before, _UNREACHABLE), _down(last, _UNREACHABLE)
-            single = torch.minimum(vision, last)
-            both_best.append(both <= single)
-            vision_best.append(vision <= last)
-            cost = sheared[:, index] + torch.minimum(both, single)
-            # Keeps sums of unreachable cells from growing beyond half precision.
-            before, last = last, cost.clamp(max=_UNREACHABLE)
-        return self._trace(both_best, vision_best)
-
-    def _trace(self, both_best: list[Tensor], vision_best: list[Tensor]) -> Tensor:
         if self.frames == 1:
             return torch.ones_like(self.inside)[None]
-        nowhere = torch.zeros_like(both_best[0])
-        end = torch.cat([nowhere[:, 1:], ~nowhere[:, :1]], dim=1)
-        marks = [end]
-        later = nowhere  # arrives two diagonals below, by steps of both
-        for both, vision in zip(reversed(both_best), reversed(vision_best), strict=True):
+        steps = 2 * self.frames - 1
+        sheared = distance.flatten(1)[:, self.cell].reshape(-1, steps, self.frames)
+        diagonals = torch.where(self.inside, sheared, _UNREACHABLE).unbind(dim=1)
+        nowhere = torch.full_like(diagonals[0], _UNREACHABLE)
+        last, after_both = diagonals[0], nowhere
+        # What a cell would cost on arriving by a step of both, of vision, of motion.
+        arrivals = []
+        for diagonal in diagonals[1:]:
+            after_vision = _down(last, _UNREACHABLE)
+            arrivals.append((after_both, after_vision, last))
+            cheapest = torch.minimum(torch.minimum(after_both, after_vision), last)
+            last, after_both = diagonal + cheapest, after_vision
+        both, vision, motion = (torch.stack(costs, dim=1) for costs in zip(*arrivals, strict=True))
+        by_both = (both <= vision) & (both <= motion)
+        by_vision = ~by_both & (vision <= motion)
+        return self._trace(by_both, by_vision, ~by_both & ~by_vision)
+
+    def _trace(self, by_both: Tensor, by_vision: Tensor, by_motion: Tensor) -> Tensor:
+        """Walk back from the last cell; arguments [B,2T-2,T] say how each cell was reached."""
+        nowhere = torch.zeros_like(by_both[:, 0])
+        marks = [torch.cat([nowhere[:, 1:], ~nowhere[:, :1]], dim=1)]
+        before_both = nowhere  # two diagonals back, by steps of both
+        ways = zip(by_both.unbind(1), by_vision.unbind(1), by_motion.unbind(1), strict=True)
+        for both, vision, motion in reversed(list(ways)):
             here = marks[-1]
-            single = here & ~both
-            marks.append(_up(single & vision) | (single & ~vision) | later)
-            later = _up(here & both)
+            marks.append(_up(here & vision) | (here & motion) | before_both)
+            before_both = _up(here & both)
         marks.reverse()
         table = torch.stack(marks, dim=1).flatten(1)
         return table[:, self.diagonal].reshape(-1, self.frames, self.frames)

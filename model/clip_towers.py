@@ -48,7 +48,12 @@ def clip_config(spec: VisualSpec) -> dict[str, Any]:
             f"visual.width: expected {config['embed_dim']}, the width of {name}'s embeddings, got "
             f"{spec.width}; CLIP's space is not projected, so that images and texts stay comparable"
         )
-    config["vision_cfg"] |= {"image_size": spec.image_size, "timm_model_pretrained": False}
+    config["vision_cfg"] |= {
+        "image_size": spec.image_size,
+        "timm_model_pretrained": False,
+        # Captioning models return their tokens beside the embedding; nothing here reads them.
+        "output_tokens": False,
+    }
     return config
 
 
