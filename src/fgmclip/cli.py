@@ -259,8 +259,8 @@ def list_command(repository: RepositoryPath, as_json: AsJson = False) -> None:
         print(json.dumps(rows, indent=2))
         return
     table = Table()
-    for column in ("release", "model", "precision", "created", "model tag", "served by"):
-        table.add_column(column)
+    for column in ("release", "model", "precision", "created", "served by"):
+        table.add_column(column, no_wrap=column != "served by")
     for item in manifests:
         served = ", ".join(name for name, release in active.items() if release == item.release)
         table.add_row(
@@ -268,7 +268,6 @@ def list_command(repository: RepositoryPath, as_json: AsJson = False) -> None:
             item.public.spec.name,
             item.public.precision,
             item.created,
-            item.public.model_tag,
             served,
         )
     console.print(table)

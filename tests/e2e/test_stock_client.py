@@ -53,15 +53,15 @@ def subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("model", "names"), [("fgm_clip", CLIP_OUTPUTS), ("fgm_clip_stream", STREAM_OUTPUTS)]
+    ("ensemble", "names"), [("fgm_clip", CLIP_OUTPUTS), ("fgm_clip_stream", STREAM_OUTPUTS)]
 )
 def test_any_subset_of_outputs_can_be_requested(
-    stock: triton.InferenceServerClient, model: str, names: tuple[str, ...]
+    stock: triton.InferenceServerClient, ensemble: str, names: tuple[str, ...]
 ) -> None:
-    everything = stock.infer(model, [frames_input(9)], client_timeout=30)
+    everything = stock.infer(ensemble, [frames_input(9)], client_timeout=30)
     for subset in subsets(names):
         outputs = [triton.InferRequestedOutput(name) for name in subset]
-        answer = stock.infer(model, [frames_input(9)], outputs=outputs, client_timeout=30)
+        answer = stock.infer(ensemble, [frames_input(9)], outputs=outputs, client_timeout=30)
         assert {item.name for item in answer.get_response().outputs} == set(subset)
         for name in subset:
             if name != "TAG":
