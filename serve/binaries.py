@@ -45,9 +45,6 @@ class Tritonserver:
     def environment(self) -> dict[str, str]:
         """Return the environment that the program and its Python stubs need."""
         environment = dict(os.environ)
-        # A version folder that gains a __pycache__ looks modified to Triton: every reload would
-        # then load all steps anew.
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"
         if self.wheel is None:
             return environment
         libraries = [self.wheel / "nvidia_pytriton.libs", *_libpython_directories()]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import grpc
-from tritonclient.grpc import service_pb2, service_pb2_grpc  # type: ignore[import-untyped]
+import grpc  # type: ignore[import-untyped]
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 KEY_HEADER = "triton-grpc-protocol-fgmclip-key"
 """Metadata key that Triton checks for a protocol restricted with the name `fgmclip-key`."""

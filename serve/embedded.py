@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from types import TracebackType
 
 from fgmclip.serve import supervisor
 from fgmclip.serve.binaries import Tritonserver, find_tritonserver
-from fgmclip.serve.control import RESTRICTION, CallError, Control, reason
+from fgmclip.serve.control import RESTRICTION, Control
 from fgmclip.serve.errors import (
     PortError,
     ReadyTimeoutError,
     ReloadError,
-    RepositoryError,
+    ServeError,
     ServerDiedError,
     StartError,
 )
-from fgmclip.serve.logs import failure, short_reason
-from fgmclip.serve.models import Ensemble, read_ensembles, steps_of
+from fgmclip.serve.logs import failure
+from fgmclip.serve.releases import Releases
 from fgmclip.serve.shared_memory import region_prefix, require_shared_memory
 from fgmclip.serve.watch import Watch
 
 HOST = "127.0.0.1"
 """The only address: whoever wants to serve others runs a current Triton container."""
 
-DRAIN_SECONDS = 30.0
-"""How long steps of a replaced release stay for the requests that entered before."""
-
 _GRACE_SECONDS = 10.0
-_LOG = logging.getLogger(__name__)
 
 
 class EmbeddedServer:
@@ -53,6 +47,7 @@ class EmbeddedServer:
     Triton takes it on its command line only.
 
     Attributes:
+        version: Version of the server, for example 2.51.0.
         log_path: What Triton writes; it is kept if the server failed, else removed at the end.
     """
 
@@ -78,7 +73,6 @@ class EmbeddedServer:
         self._ports = (grpc_port, metrics_port)
         self._watching = watch
         self._timeout = ready_timeout_seconds
-        self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -94,12 +88,7 @@ class EmbeddedServer:
     @property
     def models(self) -> tuple[str, ...]:
         """Names of the ensembles that are served."""
-        return tuple(self._served)
-
-    @property
-    def version(self) -> str:
-        """Version of the server, for example 2.51.0."""
-        return self._control.version()
+        return tuple(self._releases.served)
 
     def __enter__(self) -> EmbeddedServer:
         """Start the server and wait until every ensemble answers.
@@ -109,23 +98,23 @@ class EmbeddedServer:
         """
         binary = find_tritonserver()
         require_shared_memory()
-        self._served = read_ensembles(self._repository)
-        self._loaded = steps_of(self._served.values())
         self._grpc_port, self._metrics_port = _ports(*self._ports)
-        self._directory = Path(tempfile.mkdtemp(prefix="fgmclip-server-"))
-        self.log_path = self._directory / "triton.log"
         key = secrets.token_urlsafe(24)
         self._control = Control(self.url, key)
-        self._retired: list[threading.Timer] = []
-        self._watch: Watch | None = None
+        self._releases = Releases(self._repository, self._control, self._timeout)
+        self._watch = Watch(self._repository, self._releases.served, self.reload)
+        self._directory = Path(tempfile.mkdtemp(prefix="fgmclip-server-"))
+        self.log_path = self._directory / "triton.log"
         try:
             self._process = self._start(binary, key)
             self._wait_until_ready()
-        except BaseException:
+            self.version = self._control.version()
+        except BaseException as error:
             self._end()
+            if not isinstance(error, ServeError):
+                shutil.rmtree(self._directory, ignore_errors=True)
             raise
         if self._watching:
-            self._watch = Watch(self._repository, self._served, self.reload)
             self._watch.start()
         return self
 
@@ -170,71 +159,19 @@ class EmbeddedServer:
         """Serve what the repository holds now, while requests go on.
 
         The steps of a new release are loaded first, under their own names; only when all of them
-        stand do the ensembles change over. If a step fails, the old release keeps answering. Steps
-        that no ensemble names any more leave after `DRAIN_SECONDS`.
+        stand do the ensembles change over. The old steps leave half a minute later.
 
         Raises:
             ReloadError: The new release cannot be served; the old one still answers.
             RepositoryError: An ensemble that is served vanished or became unreadable.
             ServerDiedError: The server is not running.
         """
-        with self._lock:
-            self.check()
-            ensembles = read_ensembles(self._repository)
-            lost = [name for name in self._served if name not in ensembles]
-            if lost:
-                raise RepositoryError(
-                    f"{self._repository / lost[0] / 'config.pbtxt'}: expected the config of an "
-                    "ensemble that is being served; activate a release with 'fgmclip repo activate'"
-                )
-            self._load_steps(ensembles)
-            for name in ensembles:
-                self._load(name)
-            self._served = ensembles
-            self._retire()
-
-    def _load_steps(self, ensembles: dict[str, Ensemble]) -> None:
-        fresh: list[str] = []
+        self.check()
         try:
-            for step in steps_of(ensembles.values()):
-                if step not in self._loaded:
-                    fresh.append(step)
-                    self._load(step)
+            self._releases.reload()
         except ReloadError:
-            for step in fresh:
-                self._unload(step)
-            raise
-        self._loaded |= dict.fromkeys(fresh)
-
-    def _load(self, model: str) -> None:
-        try:
-            self._control.load(model, self._timeout)
-        except CallError as error:
             self.check()
-            why = short_reason(reason(error))
-            raise ReloadError(
-                f"{self._repository}: the new release cannot be served and the old one stays: "
-                f"{model}: {why}"
-            ) from error
-
-    def _retire(self) -> None:
-        timer = threading.Timer(DRAIN_SECONDS, self._drop_retired)
-        timer.daemon = True
-        timer.start()
-        self._retired.append(timer)
-
-    def _drop_retired(self) -> None:
-        with self._lock:
-            needed = steps_of(self._served.values())
-            for step in [step for step in self._loaded if step not in needed]:
-                self._unload(step)
-                del self._loaded[step]
-
-    def _unload(self, model: str) -> None:
-        try:
-            self._control.unload(model)
-        except CallError as error:
-            _LOG.warning("%s stays loaded: %s", model, short_reason(reason(error)))
+            raise
 
     def _start(self, binary: Tritonserver, key: str) -> subprocess.Popen[bytes]:
         prefix = region_prefix()
@@ -242,7 +179,11 @@ class EmbeddedServer:
             *binary.arguments(self._directory),
             f"--model-repository={self._repository.resolve()}",
             "--model-control-mode=explicit",
-            *(f"--load-model={name}" for name in (*self._loaded, *self._served)),
+            # Configs are complete; to complete them Triton would start every step twice.
+            "--disable-auto-complete-config",
+            *(f"--load-model={name}" for name in self._releases.models),
+            # A release that failed to load would else count against a server that serves the old.
+            "--strict-readiness=false",
             "--allow-http=false",
             f"--grpc-address={HOST}",
             f"--grpc-port={self._grpc_port}",
@@ -283,11 +224,7 @@ class EmbeddedServer:
             time.sleep(0.05)
 
     def _end(self) -> None:
-        if self._watch is not None:
-            self._watch.stop()
-        for timer in self._retired:
-            timer.cancel()
-        self._control.close()
+        self._watch.stop()
         if self._process is not None:
             assert self._process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
@@ -295,6 +232,10 @@ class EmbeddedServer:
                 self._process.stdin.close()
             self._process.wait()
             self._process = None
+        # Only now: a reload on the way fails with the server instead of being waited for.
+        self._watch.join()
+        self._releases.close()
+        self._control.close()
 
 
 def _ports(*asked: int | None) -> list[int]:

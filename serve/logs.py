@@ -8,7 +8,7 @@ from pathlib import Path
 _LINE = re.compile(r"^[EIWF]\d{4} [\d:.]+ \d+ [\w.]+:\d+\] ?")
 _HARMLESS = re.compile(
     r"NVML|DCGM|unable to create stream|pinned memory pool|CUDA memory pool|cuda_memory_manager|"
-    r"CUDA driver version"
+    r"CUDA driver version|CudaDriverHelper"
 )
 _LOAD = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)", re.DOTALL)
 _CODE = re.compile(r"^(Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown): ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,17 @@ def read_ensembles(repository: Path) -> dict[str, Ensemble]:
 def steps_of(ensembles: Iterable[Ensemble]) -> dict[str, None]:
     """Return the steps that the ensembles name, each once, in order."""
     return {step: None for ensemble in ensembles for step in ensemble.steps}
+
+
+def compile_steps(repository: Path, steps: Iterable[str]) -> None:
+    """Write the byte code that Python would write into the steps' folders when they load.
+
+    A version folder that gains a `__pycache__` looks modified to Triton, which would load every
+    step a second time as soon as its ensemble is loaded. Triton's stub ignores the variables that
+    tell Python to write none.
+    """
+    for step in steps:
+        compileall.compile_dir(repository / step, quiet=2)
 
 
 def _read_ensemble(path: Path) -> Ensemble | None:

@@ -97,9 +97,11 @@ def _end_everything(server: subprocess.Popen[bytes]) -> None:
     server.wait()
     while children := _children():
         for child in children:
-            os.kill(child, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         for child in children:
-            os.waitpid(child, 0)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
 
 
 def _children() -> list[int]:

@@ -15,7 +15,7 @@ POLL_SECONDS = 0.5
 _LOG = logging.getLogger(__name__)
 
 
-class Watch(threading.Thread):
+class Watch:
     """A thread that compares the ensembles with those it saw last.
 
     A failed reload is logged, and tried again when the configs change the next time.
@@ -31,14 +31,27 @@ class Watch(threading.Thread):
             served: Its ensembles as they are served now.
             reload: What to do when they are others.
         """
-        super().__init__(name="fgmclip-watch", daemon=True)
         self._repository = repository
         self._seen = dict(served)
         self._reload = reload
         self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
 
-    def run(self) -> None:
-        """Look at the repository until stopped."""
+    def start(self) -> None:
+        """Begin to look at the repository."""
+        self._thread = threading.Thread(target=self._run, name="fgmclip-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; what goes wrong from now on is not logged."""
+        self._stopped.set()
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
         while not self._stopped.wait(POLL_SECONDS):
             try:
                 ensembles = read_ensembles(self._repository)
@@ -47,9 +60,5 @@ class Watch(threading.Thread):
                     self._reload()
                     _LOG.info("serving the repository's new state: %s", ", ".join(ensembles))
             except ServeError as error:
-                _LOG.error("%s", error)
-
-    def stop(self) -> None:
-        """End the thread, after the reload that it may be in."""
-        self._stopped.set()
-        self.join()
+                if not self._stopped.is_set():
+                    _LOG.error("%s", error)
