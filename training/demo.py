@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from fgmclip.video.samples import generate_samples
 from rich.console import Console
+from rich.progress import Progress
 
 from fgmclip.spec import preset
 from fgmclip.spec.presets import DEMO_ACTIONS
 from fgmclip.training.commands import RunFiles, save_trained, without_motion
-from fgmclip.training.dataset import Dataset, LabelledVideo
+from fgmclip.training.dataset import Dataset, read_dataset
 from fgmclip.training.evaluate import Evaluation
 from fgmclip.training.run import Workshop, evaluate_model, train_model
 from fgmclip.training.settings import TrainSettings
+from fgmclip.video.samples import INDEX_FILE, generate_samples
 
 TRAIN_SEED = 20_000
 HELD_OUT_SEED = 90_000
@@ -54,9 +55,19 @@ def pair_figures(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _generated(folder: Path, *, per_class: int, seed: int) -> Dataset:
-    clips = generate_samples(folder, per_class=per_class, seed=seed)
-    return Dataset(tuple(LabelledVideo(clip.path, clip.label, str(clip.seed)) for clip in clips))
+def _generated(work: Path, *, per_class: int, seed: int) -> Dataset:
+    folder = work / f"videos-{seed}-{per_class}"
+    # The index is written last: where it is, all videos are.
+    if not (folder / INDEX_FILE).is_file():
+        with Progress() as bar:
+            task = bar.add_task("Drawing videos")
+            generate_samples(
+                folder,
+                per_class=per_class,
+                seed=seed,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    return read_dataset(folder / INDEX_FILE)
 
 
 def make_demo(
@@ -74,7 +85,7 @@ def make_demo(
     """
     begun, cpu = time.monotonic(), time.process_time()
     spec = preset("demo") if motion else without_motion(preset("demo"))
-    train_set = _generated(work / "train", per_class=per_class, seed=TRAIN_SEED)
+    train_set = _generated(work, per_class=per_class, seed=TRAIN_SEED)
     generated = time.monotonic() - begun
     workshop = Workshop(work / "rows")
     files = RunFiles(out)
@@ -84,7 +95,7 @@ def make_demo(
     )
     save_trained(trained, files)
     seconds = {"generate": generated, **trained.seconds, "all": time.monotonic() - begun}
-    fresh = _generated(work / "held_out", per_class=held_out, seed=HELD_OUT_SEED)
+    fresh = _generated(work, per_class=held_out, seed=HELD_OUT_SEED)
     evaluation = evaluate_model(trained.model, fresh, workshop)
     Console().print(evaluation.to_table())
     return {
