@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +46,8 @@ class TritonPythonModel:
     def execute(self, requests):
         time.sleep(0.01)
         return [
-            pb_utils.InferenceResponse([
-                pb_utils.Tensor("Y", pb_utils.get_input_tensor_by_name(r, "X").as_numpy() + self.add)
-            ])
-            for r in requests
+            pb_utils.InferenceResponse([pb_utils.Tensor("Y", x.as_numpy() + self.add)])
+            for x in (pb_utils.get_input_tensor_by_name(request, "X") for request in requests)
         ]
 """
 
@@ -139,6 +138,10 @@ def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
     return True
 
 
+def unloaded(client: triton.InferenceServerClient, model: str) -> bool:
+    return not client.is_model_ready(model)
+
+
 def regions(pid: int) -> list[Path]:
     return list(Path("/dev/shm").glob(f"fgmclip_{pid}_*"))
 
@@ -208,12 +211,11 @@ for line in open("/proc/net/tcp").readlines()[1:] + open("/proc/net/tcp6").readl
 
 
 def test_a_step_that_fails_is_named_with_its_reason(
-    tmp_path: Path, processes: Callable[[], list[int]]
+    repository: Path, processes: Callable[[], list[int]]
 ) -> None:
-    path = tmp_path / "repository"
-    publish(path, 1, parameters="fail=the engine is gone")
-    server = EmbeddedServer(path)
-    with pytest.raises(StartError, match="tens__r1: RuntimeError: the engine is gone") as caught:
+    publish(repository, 2, parameters="fail=the engine is gone")
+    server = EmbeddedServer(repository)
+    with pytest.raises(StartError, match="tens__r2: RuntimeError: the engine is gone") as caught:
         server.__enter__()
     assert "\n" not in str(caught.value)
     assert "NVML" not in str(caught.value)
@@ -222,13 +224,12 @@ def test_a_step_that_fails_is_named_with_its_reason(
 
 
 def test_a_step_that_hangs_ends_in_a_timeout(
-    tmp_path: Path, processes: Callable[[], list[int]]
+    repository: Path, processes: Callable[[], list[int]]
 ) -> None:
-    path = tmp_path / "repository"
-    publish(path, 1, parameters="hang=yes")
+    publish(repository, 2, parameters="hang=yes")
     with (
         pytest.raises(ReadyTimeoutError, match="within 2 s"),
-        EmbeddedServer(path, ready_timeout_seconds=2),
+        EmbeddedServer(repository, ready_timeout_seconds=2),
     ):
         pass
     assert processes() == []
@@ -260,17 +261,22 @@ def test_every_request_during_reloads_is_answered_by_exactly_one_release(
                 except triton.InferenceServerException as error:
                     failures.append(error)
 
+    def longer(count: int) -> bool:
+        return len(answers) > count
+
+    def answers_with(value: float) -> bool:
+        return answers[-1] == value
+
     with EmbeddedServer(repository, watch=True) as server:
         threads = [threading.Thread(target=hammer, args=(server.url,)) for _ in range(6)]
         for thread in threads:
             thread.start()
         try:
             for release in (2, 3):
-                assert eventually(lambda: len(answers) > 20)
+                assert eventually(partial(longer, 20))
                 publish(repository, release)
-                assert eventually(lambda wanted=11.0 * release: answers[-1] == wanted)
-                answers_then = len(answers)
-                assert eventually(lambda then=answers_then: len(answers) > then + 50)
+                assert eventually(partial(answers_with, 11.0 * release))
+                assert eventually(partial(longer, len(answers) + 50))
         finally:
             done.set()
             for thread in threads:
@@ -280,7 +286,7 @@ def test_every_request_during_reloads_is_answered_by_exactly_one_release(
         assert ask(server, "public_stream") == 33
         with triton.InferenceServerClient(server.url) as client:
             for old in ("units__r1", "tens__r2"):
-                assert eventually(lambda name=old: not client.is_model_ready(name))
+                assert eventually(partial(unloaded, client, old))
             assert client.is_model_ready("tens__r3")
 
 
@@ -292,7 +298,7 @@ def test_a_release_that_fails_leaves_the_old_one_serving(repository: Path) -> No
         assert "\n" not in str(caught.value)
         assert answer(client) == 11
         assert client.is_server_ready()
-        assert eventually(lambda: not client.is_model_ready("units__r2"))
+        assert eventually(partial(unloaded, client, "units__r2"))
         publish(repository, 3)
         server.reload()
         assert answer(client) == 33
