@@ -235,7 +235,7 @@ class Look:
         skin = rng.choice(SKINS[np.abs(SKINS @ LUMA - luma) > 40])
         shirt, trousers = apart(55, 120), apart(55, 120)
         # An arm before the trunk must not melt into it.
-        sleeve = shirt * np.float32(0.8) if shirt @ LUMA < luma else shirt * np.float32(1.15)
+        sleeve = shirt * np.float32(0.72) if shirt @ LUMA < luma else shirt * np.float32(1.25)
         return cls(
             skin=skin,
             hair=rng.choice(HAIRS[np.abs(HAIRS @ LUMA - skin @ LUMA) > 30]),
