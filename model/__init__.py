@@ -1,1 +1,1 @@
-"""Placeholder of the room; see its README."""
+"""The network of the paper, its checkpoints, its graphs and its counts."""

@@ -1,1 +1,1 @@
-"""Placeholder of the room; see its README."""
+"""Training: data sets, cached rows, epochs and what a checkpoint is worth."""

@@ -320,7 +320,8 @@ def prune_command(
 def _progress() -> Progress:
     """Return a progress bar on stderr, so that stdout stays for machines."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    stderr = Console(stderr=True)
+    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
 
 
 def _demo_repository() -> Path:
@@ -336,7 +337,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=arguments, prog_name="fgmclip")
     except FgmclipError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
+        Console(stderr=True).print(
+            f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
         return error.exit_code
     except BrokenPipeError:
         # The reader, `head` for one, has seen enough; nothing is left to say.
