@@ -1,15 +1,24 @@
-"""What the operations refuse, in one place and with one wording."""
+"""What the operations refuse, in one place and with one wording.
+
+How large a request may be is not said here: that is `fgmclip.spec.Limits`.
+"""
 
 from __future__ import annotations
+
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgmclip.kernels.errors import KernelError
+from fgmclip.kernels.parameters import ColorMatrix, ColorRange
+
+MAX_ROI_SCALE = 2
+"""Longer side of a box at most, in longer sides of the frame; beyond it something went wrong."""
 
 
-def check_frames(frames: NDArray[np.uint8]) -> tuple[int, int]:
-    """Return height and width of the frames.
+def check_frames(frames: NDArray[Any]) -> tuple[int, int]:
+    """Return height and width of the frames, pixels.
 
     Args:
         frames: u8 RGB [n+1,H,W,3] or NV12 [n+1,H*3/2,W,1].
@@ -17,77 +26,154 @@ def check_frames(frames: NDArray[np.uint8]) -> tuple[int, int]:
     Raises:
         KernelError: Type, rank, channels, count or size are not those of frames.
     """
-    if frames.dtype != np.uint8:
-        raise KernelError(f"FRAMES: expected u8, got {frames.dtype}; send values 0..255 as bytes")
+    layouts = "RGB [n+1,H,W,3] or NV12 [n+1,H*3/2,W,1]"
+    _check_type("FRAMES", frames, np.uint8, "send values 0..255 as bytes")
     if frames.ndim != 4 or frames.shape[3] not in (1, 3):
         raise KernelError(
-            f"FRAMES: expected RGB [n+1,H,W,3] or NV12 [n+1,H*3/2,W,1], got {list(frames.shape)}"
+            f"FRAMES: expected {layouts}, got {list(frames.shape)}; "
+            "put the sample before and the new ones into one array, channels last"
         )
     count, rows, width, channels = frames.shape
     if count < 2:
         raise KernelError(
-            f"FRAMES: expected at least 2 frames, the sample before and a new one, got {count}"
+            f"FRAMES: expected at least 2 frames, got {count}; "
+            "send the sample before the first new one too, or a copy of the new one"
         )
     if rows == 0 or width == 0:
-        raise KernelError(f"FRAMES: expected pixels, got {list(frames.shape)}")
+        raise KernelError(
+            f"FRAMES: expected at least one pixel, got {list(frames.shape)}; leave empty frames out"
+        )
     if channels == 3:
         return rows, width
     if rows % 3 or width % 2:
         raise KernelError(
-            "FRAMES: expected NV12 of an even height and width, H*3/2 rows of W bytes, "
-            f"got {rows} rows of {width}; crop an odd row or column before converting"
+            "FRAMES: expected NV12 of even height and width, that is H*3/2 rows of W bytes, "
+            f"got {rows} rows of {width}; cut an odd row or column off before the conversion"
         )
     return rows // 3 * 2, width
 
 
-def check_rois(
-    rois: NDArray[np.float32], count: int, height: int, width: int
-) -> NDArray[np.float32]:
-    """Return the boxes as f32.
+def check_rois(rois: NDArray[Any], count: int, height: int, width: int) -> None:
+    """Refuse what are no boxes on these frames.
+
+    The first frame's boxes are never used (both frames of a pair are cut by the later one's), so
+    they need to be numbers only: a track may enter the picture with the first new sample.
 
     Args:
-        rois: [R,n+1,4], pixels x0, y0, x1, y1.
+        rois: f32 [R,n+1,4], pixels x0, y0, x1, y1.
         count: n + 1, the number of frames.
         height: Of the frames, pixels.
         width: Of the frames, pixels.
 
     Raises:
-        KernelError: Shape or values are not those of boxes on these frames.
+        KernelError: Type, shape or values are not those of boxes.
     """
-    boxes = np.asarray(rois, dtype=np.float32)
-    if boxes.ndim != 3 or boxes.shape[1:] != (count, 4):
+    _check_type("ROI", rois, np.float32, "convert pixels x0, y0, x1, y1 to f32")
+    if rois.ndim != 3 or rois.shape[1:] != (count, 4) or len(rois) == 0:
         raise KernelError(
-            f"ROI: expected [R,{count},4], one box a track and frame, got {list(boxes.shape)}"
+            f"ROI: expected [R,{count},4] with R of at least 1, got {list(rois.shape)}; "
+            "give each track a box x0, y0, x1, y1 a frame, or leave ROI out for whole frames"
         )
-    if not np.isfinite(boxes).all():
-        raise KernelError("ROI: expected finite pixels, got NaN or infinity; leave the track out")
-    x0, y0, x1, y1 = np.moveaxis(boxes, 2, 0)
-    for wrong, rule in (
-        ((x1 <= x0) | (y1 <= y0), "x0 < x1 and y0 < y1"),
-        ((x1 <= 0) | (y1 <= 0) | (x0 >= width) | (y0 >= height), f"a box on {width}x{height}"),
-        (np.maximum(x1 - x0, y1 - y0) > 2 * max(height, width), "at most twice the frame"),
+    x0, y0, x1, y1 = np.moveaxis(rois.astype(np.float64), 2, 0)
+    frame = f"{width}x{height}"
+    longest = MAX_ROI_SCALE * max(height, width)
+    finite = np.isfinite(rois).all(axis=2)
+    _check_boxes(rois, finite, 0, "finite pixels", "leave the track out")
+    for valid, expected, remedy in (
+        ((x0 < x1) & (y0 < y1), "x0 < x1 and y0 < y1", "order the corners"),
+        (
+            (x1 > 0) & (y1 > 0) & (x0 < width) & (y0 < height),
+            f"a box that overlaps the {frame} frame",
+            "leave the track out",
+        ),
+        (
+            np.maximum(x1 - x0, y1 - y0) <= longest,
+            f"sides up to {longest} pixels for a {frame} frame",
+            "cut the box to the frame",
+        ),
     ):
-        if wrong.any():
-            track, frame = (int(index) for index in np.argwhere(wrong)[0])
+        _check_boxes(rois, valid, 1, expected, remedy)
+
+
+def check_color(matrix: str, value_range: str) -> None:
+    """Refuse names of no colour matrix or value range.
+
+    Raises:
+        KernelError: A name is unknown.
+    """
+    for name, value, known in (
+        ("color_matrix", matrix, get_args(ColorMatrix)),
+        ("color_range", value_range, get_args(ColorRange)),
+    ):
+        if value not in known:
             raise KernelError(
-                f"ROI: expected {rule}, got {boxes[track, frame].tolist()} in track {track}, "
-                f"frame {frame}; leave the track out"
+                f"{name}: expected {' or '.join(known)}, got {value!r}; "
+                "leave it out for the model's own"
             )
-    return boxes
 
 
-def check_luma(luma_u8: NDArray[np.uint8]) -> None:
-    """Refuse what is no LUMA_U8.
+def check_pixels(pixels_u8: NDArray[Any], size: int | None = None) -> None:
+    """Refuse what is no PIXELS_U8.
 
     Args:
-        luma_u8: u8 [N,2,M,M].
+        pixels_u8: u8 [N,S,S,3].
+        size: S, where it is known.
 
     Raises:
         KernelError: Type or shape differ.
     """
-    if luma_u8.dtype != np.uint8:
-        raise KernelError(f"LUMA_U8: expected u8, got {luma_u8.dtype}")
-    if luma_u8.ndim != 4 or luma_u8.shape[1] != 2 or luma_u8.shape[2] != luma_u8.shape[3]:
+    _check_type("PIXELS_U8", pixels_u8, np.uint8, "send what preprocess_u8 returns")
+    shape = pixels_u8.shape
+    if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or size not in (None, shape[1]):
+        side = "S" if size is None else size
         raise KernelError(
-            f"LUMA_U8: expected [N,2,M,M], earlier then later, got {list(luma_u8.shape)}"
+            f"PIXELS_U8: expected [N,{side},{side},3], got {list(shape)}; "
+            "send what preprocess_u8 returns"
+        )
+
+
+def check_luma(luma_u8: NDArray[Any], size: int | None = None, count: int | None = None) -> None:
+    """Refuse what is no LUMA_U8.
+
+    Args:
+        luma_u8: u8 [N,2,M,M].
+        size: M, where it is known.
+        count: N, where it is known.
+
+    Raises:
+        KernelError: Type or shape differ.
+    """
+    _check_type("LUMA_U8", luma_u8, np.uint8, "send what preprocess_u8 returns")
+    shape = luma_u8.shape
+    if (
+        len(shape) != 4
+        or shape[1] != 2
+        or shape[2] != shape[3]
+        or size not in (None, shape[2])
+        or count not in (None, shape[0])
+    ):
+        side = "M" if size is None else size
+        rows = "N" if count is None else count
+        raise KernelError(
+            f"LUMA_U8: expected [{rows},2,{side},{side}], earlier then later, got {list(shape)}; "
+            "send what preprocess_u8 returns"
+        )
+
+
+def _check_type(name: str, array: NDArray[Any], expected: type[np.generic], remedy: str) -> None:
+    if array.dtype != expected:
+        wanted = "u8" if expected is np.uint8 else "f32"
+        raise KernelError(f"{name}: expected {wanted}, got {array.dtype}; {remedy}")
+
+
+def _check_boxes(
+    rois: NDArray[Any], valid: NDArray[np.bool_], first: int, expected: str, remedy: str
+) -> None:
+    """Refuse the first box, from frame `first` on, that is not valid [R,n+1]."""
+    wrong = np.argwhere(~valid[:, first:])
+    if len(wrong):
+        track, frame = int(wrong[0, 0]), int(wrong[0, 1]) + first
+        raise KernelError(
+            f"ROI: expected {expected}, got {rois[track, frame].tolist()} "
+            f"in track {track}, frame {frame}; {remedy}"
         )

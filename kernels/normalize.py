@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fgmclip.kernels.errors import KernelError
+from fgmclip.kernels.checks import check_pixels
 
 
 def normalize(
@@ -13,7 +13,7 @@ def normalize(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> NDArray[np.float32]:
-    """Return (value / 255 - mean) / std, channels ahead of pixels.
+    """Return (value / 255 - mean) / std in f32, channels ahead of pixels.
 
     Args:
         pixels_u8: PIXELS_U8 [N,S,S,3].
@@ -26,12 +26,12 @@ def normalize(
     Raises:
         KernelError: The pixels have another type or shape.
     """
-    if pixels_u8.dtype != np.uint8 or pixels_u8.ndim != 4 or pixels_u8.shape[3] != 3:
-        raise KernelError(
-            f"PIXELS_U8: expected u8 [N,S,S,3], got {pixels_u8.dtype} {list(pixels_u8.shape)}"
-        )
+    check_pixels(pixels_u8)
     # A byte has 256 values: each is computed once, then looked up.
-    levels = np.arange(256, dtype=np.float32) / np.float32(255)
-    table = (levels[:, None] - np.array(mean, np.float32)) / np.array(std, np.float32)
-    planes = [table[:, channel][pixels_u8[..., channel]] for channel in range(3)]
-    return np.stack(planes, axis=1)
+    levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
+    table = (levels - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    count, height, width, channels = pixels_u8.shape
+    pixels = np.empty((count, channels, height, width), np.float32)
+    for channel in range(channels):
+        pixels[:, channel] = table[:, channel][pixels_u8[..., channel]]
+    return pixels

@@ -9,8 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fgmclip.kernels.checks import check_frames, check_rois
-from fgmclip.kernels.color import nv12_luma, nv12_rgb, rgb_luma
+from fgmclip.kernels.checks import (
+    check_color,
+    check_frames,
+    check_luma,
+    check_pixels,
+    check_rois,
+)
+from fgmclip.kernels.color import Color
 from fgmclip.kernels.errors import KernelError
 from fgmclip.kernels.frame_difference import frame_difference
 from fgmclip.kernels.luma import luma
@@ -32,12 +38,15 @@ def preprocess(
     color_matrix: ColorMatrix | None = None,
     color_range: ColorRange | None = None,
 ) -> tuple[Floats, Floats | None]:
-    """Return PIXELS and MOTION of n samples, and of R tracks in each.
+    """Return PIXELS and MOTION of n samples, for each of R tracks.
+
+    Both frames of a pair are cut by the later one's region, so that a moving box does not look
+    like a moving world. The first sample's box is therefore not used.
 
     Args:
         frames: u8 RGB [n+1,H,W,3] or NV12 [n+1,H*3/2,W,1]; the first is the sample before.
         parameters: The definition.
-        rois: f32 [R,n+1,4], pixels x0, y0, x1, y1; None for the whole frame.
+        rois: f32 [R,n+1,4], pixels x0, y0, x1, y1; None for the whole frame (R = 1).
         color_matrix: Instead of the definition's.
         color_range: Instead of the definition's; matters for NV12 alone.
 
@@ -46,7 +55,7 @@ def preprocess(
         model without motion.
 
     Raises:
-        KernelError: Frames or boxes are not what they should be.
+        KernelError: Frames, boxes or colour are not what they should be.
     """
     pixels_u8, luma_u8 = preprocess_u8(
         frames, parameters, rois=rois, color_matrix=color_matrix, color_range=color_range
@@ -64,43 +73,36 @@ def preprocess_u8(
 ) -> tuple[Bytes, Bytes | None]:
     """Return PIXELS_U8 [R n,S,S,3] and LUMA_U8 [R n,2,M,M]: all that needs whole frames.
 
-    Both frames of a pair are cut by the later one's region, so that a moving box does not look
-    like a moving world. Arguments and errors are those of `preprocess`.
+    Arguments and errors are those of `preprocess`; LUMA_U8 is None for a model without motion.
     """
-    height, width = check_frames(frames)
-    matrix = color_matrix or parameters.color_matrix
-    value_range = color_range or parameters.color_range
-    size, motion_size = parameters.image_size, parameters.motion_size
-    regions = _regions(frames, rois, height, width, parameters)
-    is_nv12 = frames.shape[3] == 1
+    frame_size = check_frames(frames)
+    color = Color(color_matrix or parameters.color_matrix, color_range or parameters.color_range)
+    check_color(color.matrix, color.range)
+    tracks = _regions(len(frames), frame_size, rois, parameters)
 
-    images = [
-        nv12_rgb(frame[..., 0], matrix, value_range) if is_nv12 else frame for frame in frames[1:]
+    pixels = [
+        resize(frame, region, color)
+        for regions in tracks
+        for frame, region in zip(frames[1:], regions, strict=True)
     ]
-    pixels = np.stack(
-        [resize(image, row[i], size) for row in regions for i, image in enumerate(images)]
-    )
-    if motion_size is None:
-        return pixels, None
+    size = parameters.motion_size
+    if size is None:
+        return np.stack(pixels), None
 
-    planes = [
-        nv12_luma(frame[..., 0], value_range) if is_nv12 else rgb_luma(frame, matrix)
-        for frame in frames
-    ]
-    reduced: dict[tuple[int, Region], Bytes] = {}
+    planes: dict[tuple[int, Region], Bytes] = {}
 
-    def reduce(index: int, region: Region) -> Bytes:
-        # Without boxes a frame is the later one of a pair and the earlier one of the next.
-        if (index, region) not in reduced:
-            reduced[index, region] = luma(planes[index], region, size, motion_size)
-        return reduced[index, region]
+    def plane(index: int, region: Region) -> Bytes:
+        # Where the region stays, a frame is the later of one pair and the earlier of the next.
+        if (index, region) not in planes:
+            planes[index, region] = luma(frames[index], region, size, color)
+        return planes[index, region]
 
     pairs = [
-        np.stack([reduce(i, region), reduce(i + 1, region)])
-        for row in regions
-        for i, region in enumerate(row)
+        np.stack([plane(earlier, region), plane(earlier + 1, region)])
+        for regions in tracks
+        for earlier, region in enumerate(regions)
     ]
-    return pixels, np.stack(pairs)
+    return np.stack(pixels), np.stack(pairs)
 
 
 def preprocess_edge(
@@ -109,7 +111,7 @@ def preprocess_edge(
     """Return PIXELS and MOTION from their u8 stages.
 
     Args:
-        pixels_u8: PIXELS_U8 [N,S,S,3].
+        pixels_u8: PIXELS_U8 [N,S,S,3], N at least 1.
         luma_u8: LUMA_U8 [N,2,M,M]; None for a model without motion.
         parameters: The definition.
 
@@ -119,33 +121,41 @@ def preprocess_edge(
     Raises:
         KernelError: A tensor has another type or shape than the definition says.
     """
-    size, motion_size = parameters.image_size, parameters.motion_size
-    if pixels_u8.shape[1:3] != (size, size):
-        raise KernelError(f"PIXELS_U8: expected [N,{size},{size},3], got {list(pixels_u8.shape)}")
+    check_pixels(pixels_u8, parameters.image_size)
+    count = len(pixels_u8)
+    if count == 0:
+        raise KernelError("PIXELS_U8: expected at least 1 sample, got 0; send a new sample")
     pixels = normalize(pixels_u8, parameters.mean, parameters.std)
-    if motion_size is None or parameters.flow is None:
+    size, flow = parameters.motion_size, parameters.flow
+    if size is None or flow is None:
+        if luma_u8 is not None:
+            raise KernelError(
+                "LUMA_U8: expected none, as the model has no motion encoder, "
+                f"got {list(luma_u8.shape)}; leave it out"
+            )
         return pixels, None
-    if luma_u8 is None or luma_u8.shape != (len(pixels_u8), 2, motion_size, motion_size):
-        came = "nothing" if luma_u8 is None else list(luma_u8.shape)
+    if luma_u8 is None:
         raise KernelError(
-            f"LUMA_U8: expected [{len(pixels_u8)},2,{motion_size},{motion_size}], got {came}"
+            f"LUMA_U8: expected [{count},2,{size},{size}], got none; "
+            "send what preprocess_u8 returns"
         )
-    motion = np.empty((len(luma_u8), 3, motion_size, motion_size), np.float32)
+    check_luma(luma_u8, size, count)
+    motion = np.empty((count, 3, size, size), np.float32)
     motion[:, 0] = frame_difference(luma_u8)
-    motion[:, 1:] = optical_flow(luma_u8, parameters.flow) / np.float32(motion_size)
+    motion[:, 1:] = optical_flow(luma_u8, flow) / np.float32(size)
     return pixels, motion
 
 
 def _regions(
-    frames: Bytes,
+    count: int,
+    frame_size: tuple[int, int],
     rois: Floats | None,
-    height: int,
-    width: int,
     parameters: PreprocessParameters,
 ) -> list[list[Region]]:
     """Return the region of each track and new sample, [R][n]."""
-    size, samples = parameters.image_size, len(frames) - 1
+    height, width = frame_size
+    size = parameters.image_size
     if rois is None:
-        return [[frame_region(height, width, size, parameters.crop)] * samples]
-    boxes = check_rois(rois, len(frames), height, width)
-    return [[roi_region(box, size) for box in track[1:]] for track in boxes]
+        return [[frame_region(height, width, size, parameters.crop)] * (count - 1)]
+    check_rois(rois, count, height, width)
+    return [[roi_region(box, size) for box in track[1:]] for track in rois]

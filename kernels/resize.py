@@ -1,37 +1,46 @@
-"""`resize`: a region of an RGB frame to PIXELS_U8, antialiased bicubic."""
+"""`resize`: a region of a frame to PIXELS_U8, antialiased bicubic."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fgmclip.kernels.regions import Region, crop_box
+from fgmclip.kernels.color import Color, frame_size, rgb_planes
+from fgmclip.kernels.regions import Region
 from fgmclip.kernels.taps import BICUBIC_BITS, bicubic_taps
 
 
-def resize(rgb: NDArray[np.uint8], region: Region, size: int) -> NDArray[np.uint8]:
-    """Return PIXELS_U8 [S,S,3] of one frame, byte for byte as Pillow and CLIP's transform round.
+def resize(frame: NDArray[np.uint8], region: Region, color: Color) -> NDArray[np.uint8]:
+    """Return PIXELS_U8 of one frame, byte for byte as Pillow and CLIP's transform round.
 
-    Columns first, rounded to bytes, then rows; antialiased bicubic (a = -0.5) in fixed point. A
-    recent Pillow takes rows first where only they shrink, which CLIP's transform never asks for.
+    Horizontally first, rounded to bytes, then vertically; antialiased bicubic (a = -0.5) whose
+    weights have 22 fraction bits: level = clip((sum + 2**21) >> 22, 0, 255). That is Pillow's
+    `Image.resize(BICUBIC)` on 8-bit images; only the square that is wanted is computed.
+
+    Pillow 13 goes vertically first where the height shrinks by more than twice as many pixels as
+    the width, which moves levels at hard edges; CLIP's transform meets that on frames more than
+    twice as tall as wide. The order here is the one that every Pillow had before, CLIP's included.
 
     Args:
-        rgb: u8 [H,W,3].
-        region: What of the frame; see `fgmclip.kernels.regions`.
-        size: S, pixels.
+        frame: u8 RGB [H,W,3] or NV12 [H*3/2,W,1].
+        region: What of the frame; RGB is 0 outside the frame.
+        color: How NV12 is meant.
+
+    Returns:
+        u8 [S,S,3].
     """
-    columns = bicubic_taps(region.width, region.resized_width, region.offset_x, size)
-    rows = bicubic_taps(region.height, region.resized_height, region.offset_y, size)
-    low, high = rows.span
-    box = crop_box(rgb, region)[low:high]
-    flat = np.ascontiguousarray(box.transpose(0, 2, 1)).reshape(-1, region.width)
-    across = _to_bytes(columns.apply(flat)).reshape(high - low, 3 * size)
-    padded = np.zeros((3 * size, region.height), np.uint8)
-    padded[:, low:high] = across.T
-    down = _to_bytes(rows.apply(padded)).reshape(3, size, size)
+    columns = bicubic_taps(region.width, region.resized_width, region.offset_x, region.size)
+    rows = bicubic_taps(region.height, region.resized_height, region.offset_y, region.size)
+    window = region.window(columns.span, rows.span, frame_size(frame))
+    planes = rgb_planes(frame, window, color)
+    across = _levels(columns.apply(planes, window.left - region.left))
+    down = _levels(rows.apply(across.transpose(0, 2, 1), window.top - region.top))
     return np.ascontiguousarray(down.transpose(2, 1, 0))
 
 
-def _to_bytes(sums: NDArray[np.float64]) -> NDArray[np.uint8]:
-    levels = np.floor((sums + (1 << (BICUBIC_BITS - 1))) / (1 << BICUBIC_BITS))
-    return np.asarray(np.clip(levels, 0, 255), np.uint8)
+def _levels(sums: NDArray[np.float64]) -> NDArray[np.uint8]:
+    # Scaling by a power of two is exact, so this is the integer shift.
+    sums += 1 << (BICUBIC_BITS - 1)
+    sums *= 2.0**-BICUBIC_BITS
+    # Cutting to 0..255 first makes the cast's rounding toward zero a floor.
+    return sums.clip(0, 255, out=sums).astype(np.uint8)

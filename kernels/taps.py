@@ -1,14 +1,13 @@
 """One axis of a resampling as integer weights, applied exactly.
 
-All weights are integers that sum to a power of two, so sums are exact in any order and every
-implementation gives the same bytes.
+The sums are exact in any order, so every implementation gives the same bytes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, floor
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -18,63 +17,91 @@ BICUBIC_BITS = 22
 """Fraction bits of bicubic weights, as Pillow's 8-bit resampling has them (32 - 8 - 2)."""
 
 AREA_BITS = 11
-"""Fraction bits of area weights: both axes and a byte stay inside 32-bit integers."""
+"""Fraction bits of area weights: both axes and a byte make 30 bits, inside a 32-bit integer."""
 
-_BLOCK = 32
+_BAND_OUTPUTS = 8
+
+_Integers = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Taps:
-    """Weights of each output of one axis.
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Some outputs in sequence, and the inputs that they read.
 
     Attributes:
-        start: First input of each output, [out].
-        weights: Integer weights, zero-padded, [out,taps].
+        first: First output.
+        low: First input.
+        weights: Integer weights f64 [inputs,outputs].
     """
 
-    start: NDArray[np.int64]
-    weights: NDArray[np.int64]
+    first: int
+    low: int
+    weights: NDArray[np.float64]
 
-    @property
-    def span(self) -> tuple[int, int]:
-        """First input and the one past the last that any output reads."""
-        return int(self.start.min()), int((self.start + self._counts).max())
 
-    @property
-    def _counts(self) -> NDArray[Any]:
-        used = self.weights != 0
-        counts: NDArray[Any] = used.shape[1] - used[:, ::-1].argmax(axis=1)
-        return counts
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """Weights of one axis.
 
-    def apply(self, values: NDArray[np.uint8] | NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the exact weighted sums along the last axis.
+    Attributes:
+        outputs: Length of the result.
+        span: First input that any output reads and the one past the last.
+        bands: All outputs, in sequence.
+    """
+
+    outputs: int
+    span: tuple[int, int]
+    bands: tuple[Band, ...]
+
+    @classmethod
+    def of(cls, start: _Integers, weights: _Integers) -> Taps:
+        """Arrange weights for products.
 
         Args:
-            values: Integers [rows,length]; products of sums stay below 2**53.
+            start: First input of each output, [out].
+            weights: Weights of the inputs from there on, zero-padded, [out,taps].
+        """
+        used = weights != 0
+        end = start + weights.shape[1] - used[:, ::-1].argmax(axis=1)
+        outputs, taps = weights.shape
+        bands = []
+        for first in range(0, outputs, _BAND_OUTPUTS):
+            part = slice(first, min(first + _BAND_OUTPUTS, outputs))
+            low, high = int(start[part].min()), int(end[part].max())
+            # Padding may reach past the last input; it is cut off again.
+            dense = np.zeros((high - low + taps, part.stop - first))
+            rows = start[part, None] - low + np.arange(taps)
+            dense[rows, np.arange(part.stop - first)[:, None]] = weights[part]
+            bands.append(Band(first, low, dense[: high - low]))
+        return cls(outputs, (int(start.min()), int(end.max())), tuple(bands))
+
+    def apply(self, values: NDArray[Any], first: int) -> NDArray[np.float64]:
+        """Return the exact weighted sums along the last axis.
+
+        Dense products over narrow bands run in BLAS, and float64 holds these integers exactly.
+
+        Args:
+            values: Integers [...,length]; sums of products stay below 2**53.
+            first: Which input `values` begin with; inputs that they do not hold are 0.
 
         Returns:
-            f64 [rows,out], integers.
+            Integers f64 [...,out].
         """
-        # A dense product over a band of outputs reads few inputs and runs in BLAS; float64 holds
-        # these integers exactly.
-        outputs = len(self.start)
-        result = np.empty((values.shape[0], outputs))
-        ends = self.start + self._counts
-        for first in range(0, outputs, _BLOCK):
-            block = slice(first, min(first + _BLOCK, outputs))
-            low, high = int(self.start[block].min()), int(ends[block].max())
-            dense = np.zeros((high - low, block.stop - first))
-            for column, index in enumerate(range(first, block.stop)):
-                count = int(ends[index] - self.start[index])
-                row = int(self.start[index]) - low
-                dense[row : row + count, column] = self.weights[index, :count]
-            result[:, block] = values[:, low:high].astype(np.float64) @ dense
+        length = values.shape[-1]
+        result = np.empty((*values.shape[:-1], self.outputs))
+        for band in self.bands:
+            inputs, outputs = band.weights.shape
+            low, high = max(band.low - first, 0), min(band.low + inputs - first, length)
+            high = max(low, high)
+            weights = band.weights[low + first - band.low : high + first - band.low]
+            inside = values[..., low:high].astype(np.float64)
+            result[..., band.first : band.first + outputs] = inside @ weights
         return result
 
 
 @lru_cache(maxsize=64)
 def bicubic_taps(length: int, resized: int, offset: int, outputs: int) -> Taps:
-    """Return Pillow's antialiased bicubic weights of one axis.
+    """Return Pillow's antialiased bicubic weights (a = -0.5) of one axis.
 
     Args:
         length: Inputs of the axis.
@@ -85,21 +112,16 @@ def bicubic_taps(length: int, resized: int, offset: int, outputs: int) -> Taps:
     scale = length / resized
     filter_scale = max(scale, 1.0)
     support = 2.0 * filter_scale
-    taps = ceil(support) * 2 + 1
-    start = np.zeros(outputs, np.int64)
-    weights = np.zeros((outputs, taps), np.int64)
-    for index in range(outputs):
-        center = (index + offset + 0.5) * scale
-        first = max(0, int(center - support + 0.5))
-        end = min(length, int(center + support + 0.5))
-        distance = (np.arange(first, end) - center + 0.5) * (1.0 / filter_scale)
-        values = _bicubic(distance)
-        values = values / values.sum()
-        start[index] = first
-        # Half away from zero, as a C cast after adding one half rounds.
-        scaled = values * (1 << BICUBIC_BITS)
-        weights[index, : end - first] = np.trunc(scaled + np.copysign(0.5, scaled))
-    return Taps(start, weights)
+    center = (np.arange(offset, offset + outputs) + 0.5) * scale
+    start = np.maximum((center - support + 0.5).astype(np.int64), 0)
+    end = np.minimum((center + support + 0.5).astype(np.int64), length)
+    index = start[:, None] + np.arange(ceil(support) * 2 + 1)
+    values = _bicubic((index - center[:, None] + 0.5) * (1.0 / filter_scale))
+    values[index >= end[:, None]] = 0.0
+    # Added up from the first to the last as Pillow does, not pairwise as `sum` would.
+    scaled = values / np.cumsum(values, axis=1)[:, -1:] * (1 << BICUBIC_BITS)
+    # Half away from zero, as a C cast after adding one half rounds.
+    return Taps.of(start, np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int64))
 
 
 def _bicubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -113,7 +135,12 @@ def _bicubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=64)
 def area_taps(length: int, resized: int, offset: int, extent: int, outputs: int) -> Taps:
-    """Return the weights of exact box integrals of one axis.
+    """Return the weights of box integrals with fractional edges, of one axis.
+
+    The part [offset, offset + extent) of the resized axis is cut into equal bins. In units of
+    1 / (resized outputs) input, bin i is [(offset outputs + i extent) length, ... + extent length),
+    so the share of a bin that lies before an input is a fraction of integers. Shares are rounded,
+    half up, to 11 bits, and an input's weight is what the share grows by: weights sum to 2**11.
 
     Args:
         length: Inputs of the axis.
@@ -122,22 +149,10 @@ def area_taps(length: int, resized: int, offset: int, extent: int, outputs: int)
         extent: How many of those the region holds.
         outputs: Into how many bins the region is cut.
     """
-    low, size = offset * length / resized, extent * length / resized / outputs
-    start = np.zeros(outputs, np.int64)
-    weights = np.zeros((outputs, ceil(size) + 2), np.int64)
-    total = 1 << AREA_BITS
-    for index in range(outputs):
-        begin, end = low + index * size, low + (index + 1) * size
-        first = min(floor(begin), length - 1)
-        last = max(first + 1, min(ceil(end), length))
-        edges = np.arange(first, last + 1, dtype=np.float64)
-        overlap = np.minimum(edges[1:], end) - np.maximum(edges[:-1], begin)
-        exact = np.maximum(overlap, 0.0)
-        exact = exact / exact.sum() * total
-        rounded = np.floor(exact).astype(np.int64)
-        # The largest remainders take what is missing, the first of equals before the others.
-        order = np.argsort(rounded - exact, kind="stable")
-        rounded[order[: total - int(rounded.sum())]] += 1
-        start[index] = first
-        weights[index, : last - first] = rounded
-    return Taps(start, weights)
+    unit, bin_size = resized * outputs, extent * length
+    begin = (offset * outputs + np.arange(outputs, dtype=np.int64) * extent) * length
+    start = begin // unit
+    edges = start[:, None] + np.arange(ceil(bin_size / unit) + 2)
+    before = np.clip(edges * unit - begin[:, None], 0, bin_size)
+    shares = ((before << (AREA_BITS + 1)) + bin_size) // (2 * bin_size)
+    return Taps.of(start, np.diff(shares, axis=1))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from fgmclip.kernels.errors import KernelError
+from fgmclip.kernels.optical_flow import optical_flow
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess, preprocess_edge, preprocess_u8
 from fgmclip.spec import preset
@@ -77,6 +78,64 @@ def test_a_model_without_motion_has_none() -> None:
     assert preprocess(clip(), parameters)[1] is None
 
 
+def test_motion_is_difference_and_flow_in_parts_of_the_side() -> None:
+    pixels_u8, luma_u8 = preprocess_u8(clip(), PARAMETERS)
+    _, motion = preprocess_edge(pixels_u8, luma_u8, PARAMETERS)
+    assert luma_u8 is not None
+    assert motion is not None
+    assert PARAMETERS.flow is not None
+    later, earlier = luma_u8[:, 1].astype(float), luma_u8[:, 0].astype(float)
+    np.testing.assert_allclose(motion[:, 0], (later - earlier) / 255, rtol=0, atol=1e-6)
+    flow = optical_flow(luma_u8, PARAMETERS.flow)
+    np.testing.assert_allclose(motion[:, 1:], flow / 24, rtol=0, atol=1e-6)
+
+
+def test_the_later_luma_of_a_pair_is_the_earlier_of_the_next() -> None:
+    _, luma_u8 = preprocess_u8(clip(), PARAMETERS)
+    assert luma_u8 is not None
+    np.testing.assert_array_equal(luma_u8[:-1, 1], luma_u8[1:, 0])
+
+
+@pytest.mark.parametrize("color_range", ["limited", "full"])
+def test_nv12_grey_is_rgb_grey(color_range: Literal["limited", "full"]) -> None:
+    random = np.random.default_rng(0)
+    levels = random.integers(0, 220, (3, 40, 60, 1), dtype=np.uint8)
+    nv12 = np.full((3, 60, 60, 1), 128, np.uint8)
+    nv12[:, :40] = levels + (16 if color_range == "limited" else 0)
+    gain = 255 / 219 if color_range == "limited" else 1.0
+    full = np.rint(levels.astype(np.float64) * gain)
+    rgb = np.repeat(full.astype(np.uint8), 3, axis=3)
+    for crop in ("center", "letterbox", "squash"):
+        parameters = replace(PARAMETERS, crop=crop)
+        expected = preprocess_u8(rgb, parameters)
+        actual = preprocess_u8(nv12, parameters, color_range=color_range)
+        for one, other in zip(actual, expected, strict=True):
+            assert one is not None
+            assert other is not None
+            np.testing.assert_array_equal(one, other)
+
+
+def test_strided_frames_give_the_same() -> None:
+    frames = clip()
+    sparse = np.zeros((8, 80, 60, 3), np.uint8)[::2, ::2]
+    sparse[:] = frames
+    for one, other in zip(
+        preprocess_u8(sparse, PARAMETERS), preprocess_u8(frames, PARAMETERS), strict=True
+    ):
+        assert one is not None
+        assert other is not None
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (2, 90), (90, 2), (31, 7)])
+def test_tiny_frames_are_frames(height: int, width: int) -> None:
+    for crop in ("center", "letterbox", "squash"):
+        pixels, motion = preprocess(clip(2, height, width), replace(PARAMETERS, crop=crop))
+        assert motion is not None
+        assert np.isfinite(pixels).all()
+        assert np.isfinite(motion).all()
+
+
 def test_the_matrix_of_a_request_beats_the_definitions() -> None:
     default = preprocess_u8(clip(), PARAMETERS)[1]
     other = preprocess_u8(clip(), PARAMETERS, color_matrix="bt709")[1]
@@ -95,45 +154,113 @@ def test_parameters_survive_json() -> None:
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
-        (np.zeros((2, 8, 8, 3), np.float32), "expected u8, got float32"),
-        (np.zeros((2, 8, 8), np.uint8), r"RGB \[n\+1,H,W,3\]"),
-        (np.zeros((2, 8, 8, 4), np.uint8), r"RGB \[n\+1,H,W,3\]"),
-        (np.zeros((1, 8, 8, 3), np.uint8), "at least 2 frames"),
-        (np.zeros((2, 0, 8, 3), np.uint8), "expected pixels"),
-        (np.zeros((2, 13, 8, 1), np.uint8), "even height and width"),
-        (np.zeros((2, 12, 7, 1), np.uint8), "even height and width"),
+        (np.zeros((2, 8, 8, 3), np.float32), "expected u8, got float32; send"),
+        (np.zeros((2, 8, 8), np.uint8), r"RGB \[n\+1,H,W,3\].*got \[2, 8, 8\]; put"),
+        (np.zeros((2, 8, 8, 4), np.uint8), r"RGB \[n\+1,H,W,3\].*got \[2, 8, 8, 4\]; put"),
+        (np.zeros((0, 8, 8, 3), np.uint8), "at least 2 frames, got 0; send"),
+        (np.zeros((1, 8, 8, 3), np.uint8), "at least 2 frames, got 1; send"),
+        (np.zeros((2, 0, 8, 3), np.uint8), "at least one pixel"),
+        (np.zeros((2, 8, 0, 3), np.uint8), "at least one pixel"),
+        (np.zeros((2, 0, 8, 1), np.uint8), "at least one pixel"),
+        (np.zeros((2, 13, 8, 1), np.uint8), "even height and width.*got 13 rows of 8; cut"),
+        (np.zeros((2, 12, 7, 1), np.uint8), "even height and width.*got 12 rows of 7; cut"),
     ],
 )
 def test_what_is_no_frames_is_refused(frames: NDArray[Any], words: str) -> None:
-    with pytest.raises(KernelError, match=words):
+    with pytest.raises(KernelError, match=f"FRAMES: .*{words}"):
         preprocess(frames, PARAMETERS)
 
 
 @pytest.mark.parametrize(
     ("box", "words"),
     [
-        ([np.nan, 0, 5, 5], "finite"),
-        ([0, 0, np.inf, 5], "finite"),
-        ([5, 0, 5, 5], "x0 < x1"),
-        ([60, 0, 70, 5], "a box on 60x40"),
-        ([-9, -9, 0, 5], "a box on 60x40"),
-        ([0, 0, 1e6, 5], "at most twice the frame"),
+        ([np.nan, 0, 5, 5], "finite pixels.*leave the track out"),
+        ([0, 0, np.inf, 5], "finite pixels.*leave the track out"),
+        ([5, 0, 5, 5], "x0 < x1 and y0 < y1"),
+        ([0, 7, 5, 6], "x0 < x1 and y0 < y1"),
+        ([60, 0, 70, 5], "overlaps the 60x40 frame"),
+        ([-9, -9, 0, 5], "overlaps the 60x40 frame"),
+        ([0, 40, 5, 50], "overlaps the 60x40 frame"),
+        ([0, 0, 121, 5], "sides up to 120 pixels"),
+        ([0, 0, 1e30, 5], "sides up to 120 pixels"),
     ],
 )
-def test_a_box_that_cannot_be_cut_is_refused(box: list[float], words: str) -> None:
-    rois = np.tile(np.array(box, np.float32), (1, 4, 1))
-    with pytest.raises(KernelError, match=words):
+def test_a_box_that_cannot_be_cut_is_refused_by_name(box: list[float], words: str) -> None:
+    rois = np.tile(np.array([5, 5, 20, 20], np.float32), (3, 4, 1))
+    rois[1, 2] = box
+    with pytest.raises(KernelError, match=f"ROI: expected .*{words}") as refusal:
+        preprocess(clip(), PARAMETERS, rois=rois)
+    assert "in track 1, frame 2" in str(refusal.value)
+
+
+def test_a_track_may_enter_the_picture_with_the_first_new_sample() -> None:
+    rois = np.tile(np.array([5, 5, 20, 20], np.float32), (1, 4, 1))
+    expected = preprocess_u8(clip(), PARAMETERS, rois=rois)
+    rois[0, 0] = [-30, 5, -15, 20]
+    for one, other in zip(preprocess_u8(clip(), PARAMETERS, rois=rois), expected, strict=True):
+        assert one is not None
+        assert other is not None
+        np.testing.assert_array_equal(one, other)
+    rois[0, 0] = np.nan
+    with pytest.raises(KernelError, match="finite"):
+        preprocess_u8(clip(), PARAMETERS, rois=rois)
+
+
+@pytest.mark.parametrize(
+    ("rois", "words"),
+    [
+        (np.zeros((1, 3, 4), np.float32), r"expected \[R,4,4\].*got \[1, 3, 4\]"),
+        (np.zeros((4, 4), np.float32), r"expected \[R,4,4\].*got \[4, 4\]"),
+        (np.zeros((0, 4, 4), np.float32), r"R of at least 1, got \[0, 4, 4\]"),
+        (np.zeros((1, 4, 4)), "expected f32, got float64; convert"),
+    ],
+)
+def test_boxes_of_another_form_are_refused(rois: NDArray[Any], words: str) -> None:
+    with pytest.raises(KernelError, match=f"ROI: .*{words}"):
         preprocess(clip(), PARAMETERS, rois=rois)
 
 
-def test_boxes_of_another_count_are_refused() -> None:
-    with pytest.raises(KernelError, match=r"expected \[R,4,4\]"):
-        preprocess(clip(), PARAMETERS, rois=np.zeros((1, 3, 4), np.float32))
+def test_unknown_colour_is_refused() -> None:
+    matrix: Any = "bt2020"
+    value_range: Any = "video"
+    with pytest.raises(KernelError, match="color_matrix: expected bt601 or bt709, got 'bt2020'"):
+        preprocess(clip(), PARAMETERS, color_matrix=matrix)
+    with pytest.raises(KernelError, match="color_range: expected limited or full, got 'video'"):
+        preprocess(clip(), PARAMETERS, color_range=value_range)
 
 
-def test_the_kernels_need_neither_torch_nor_pydantic() -> None:
+@pytest.mark.parametrize(
+    ("pixels", "luma", "words"),
+    [
+        ((2, 32, 32, 3), (3, 2, 24, 24), r"LUMA_U8: expected \[2,2,24,24\].*got \[3, 2, 24, 24\]"),
+        ((2, 32, 32, 3), (2, 2, 32, 32), r"LUMA_U8: expected \[2,2,24,24\]"),
+        ((2, 32, 32, 3), None, r"LUMA_U8: expected \[2,2,24,24\], got none"),
+        ((2, 24, 24, 3), (2, 2, 24, 24), r"PIXELS_U8: expected \[N,32,32,3\]"),
+        ((32, 32, 3), (2, 2, 24, 24), r"PIXELS_U8: expected \[N,32,32,3\]"),
+        ((0, 32, 32, 3), (0, 2, 24, 24), "at least 1 sample"),
+    ],
+)
+def test_u8_stages_of_another_definition_are_refused(
+    pixels: tuple[int, ...], luma: tuple[int, ...] | None, words: str
+) -> None:
+    luma_u8 = None if luma is None else np.zeros(luma, np.uint8)
+    with pytest.raises(KernelError, match=words):
+        preprocess_edge(np.zeros(pixels, np.uint8), luma_u8, PARAMETERS)
+
+
+def test_luma_for_a_model_without_motion_is_refused() -> None:
+    parameters = replace(PARAMETERS, motion_size=None, flow=None)
+    pixels, luma = np.zeros((1, 32, 32, 3), np.uint8), np.zeros((1, 2, 24, 24), np.uint8)
+    with pytest.raises(KernelError, match="no motion encoder"):
+        preprocess_edge(pixels, luma, parameters)
+
+
+def test_the_kernels_import_neither_torch_nor_pydantic() -> None:
     script = (
-        "import sys; sys.modules.update(dict.fromkeys(['torch', 'pydantic']))\n"
-        "import fgmclip.kernels.preprocess"
+        "import sys, fgmclip.kernels.preprocess\n"
+        "print(sorted({'torch', 'pydantic', 'PIL', 'cv2'} & sys.modules.keys()))"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]"
