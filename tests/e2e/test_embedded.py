@@ -146,6 +146,17 @@ def regions(pid: int) -> list[Path]:
     return list(Path("/dev/shm").glob(f"fgmclip_{pid}_*"))
 
 
+def listening(port: int) -> list[str]:
+    lines = [
+        line.split()
+        for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+        if table.exists()
+        for line in table.read_text().splitlines()[1:]
+    ]
+    local = [fields[1].split(":") for fields in lines if fields[3] == "0A"]
+    return [address for address, number in local if int(number, 16) == port]
+
+
 def server_pid(processes: list[int]) -> int:
     for number in processes:
         if Path(f"/proc/{number}/exe").resolve().name == "tritonserver":
@@ -191,23 +202,11 @@ def test_only_loopback_listens_and_only_what_clients_need(repository: Path) -> N
         ):
             with pytest.raises(triton.InferenceServerException, match="restricted"):
                 call()
-        listening = subprocess.run(
-            [sys.executable, "-c", _LISTENERS, *server.url.split(":")[1:]],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-    assert listening == ["0100007F"]
-
-
-_LISTENERS = """
-import sys
-port = f"{int(sys.argv[1]):04X}"
-for line in open("/proc/net/tcp").readlines()[1:] + open("/proc/net/tcp6").readlines()[1:]:
-    fields = line.split()
-    if fields[3] == "0A" and fields[1].endswith(":" + port):
-        print(fields[1].split(":")[0])
-"""
+        for url in (server.url, server.metrics_url.removesuffix("/metrics")):
+            addresses = listening(int(url.rpartition(":")[2]))
+            assert addresses
+            # 127.0.0.1 as the kernel writes it, plain or mapped into IPv6.
+            assert all(address.endswith("0100007F") for address in addresses)
 
 
 def test_a_step_that_fails_is_named_with_its_reason(
