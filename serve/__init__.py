@@ -1,7 +1,7 @@
-"""A real Triton server on this machine, and the steps that run inside any Triton server.
+"""Serving: the steps that run inside Triton, and a Triton server on this machine.
 
-The names below are imported on first use: steps import this package inside Triton, where only
-numpy is certain to be installed.
+Light at import: steps run in containers that have neither pydantic nor tritonclient, so the names
+below are imported when they are asked for.
 """
 
 from __future__ import annotations
@@ -10,51 +10,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fgmclip.serve.binaries import TritonInstall, find_tritonserver
+    from fgmclip.serve.binaries import find_tritonserver
     from fgmclip.serve.embedded import EmbeddedServer
-    from fgmclip.serve.errors import (
-        AffectedVersionError,
-        ModelLoadError,
-        NoModelsError,
-        PortInUseError,
-        ReloadError,
-        ServeError,
-        ServerDiedError,
-        SharedMemoryError,
-        StartError,
-        StartTimeoutError,
-        TritonNotFoundError,
-    )
-    from fgmclip.serve.serving import serve_forever
+    from fgmclip.serve.errors import ServeError
+    from fgmclip.serve.forever import serve_forever
+
+__all__ = ["EmbeddedServer", "ServeError", "find_tritonserver", "serve_forever"]
 
 _HOMES = {
-    "EmbeddedServer": "embedded",
-    "TritonInstall": "binaries",
-    "find_tritonserver": "binaries",
-    "serve_forever": "serving",
+    "EmbeddedServer": "fgmclip.serve.embedded",
+    "ServeError": "fgmclip.serve.errors",
+    "find_tritonserver": "fgmclip.serve.binaries",
+    "serve_forever": "fgmclip.serve.forever",
 }
-
-__all__ = [
-    "AffectedVersionError",
-    "EmbeddedServer",
-    "ModelLoadError",
-    "NoModelsError",
-    "PortInUseError",
-    "ReloadError",
-    "ServeError",
-    "ServerDiedError",
-    "SharedMemoryError",
-    "StartError",
-    "StartTimeoutError",
-    "TritonInstall",
-    "TritonNotFoundError",
-    "find_tritonserver",
-    "serve_forever",
-]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
-    return getattr(home, name)
+    return getattr(importlib.import_module(_HOMES[name]), name)

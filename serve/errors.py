@@ -1,93 +1,59 @@
-"""What goes wrong when a Triton server is started and looked after on this machine.
+"""Errors of `fgmclip.serve`.
 
 FgmclipError
-└── ServeError
-    ├── TritonNotFoundError     no tritonserver, or a part of it is missing (FileNotFoundError)
-    ├── NoModelsError           the repository holds nothing to serve (ValueError); exit 2
-    ├── AffectedVersionError    would expose a version with known holes (ValueError); exit 2
-    ├── PortInUseError          a given port is taken (OSError)
-    ├── SharedMemoryError       /dev/shm is too small to start (OSError)
-    ├── StartError              the server ended before it was ready (RuntimeError)
-    │   └── ModelLoadError      models failed to load; has `reasons`
-    ├── StartTimeoutError       the server was not ready in time (TimeoutError)
-    ├── ReloadError             a release was not taken over, the old one serves on (RuntimeError)
-    └── ServerDiedError         the server ended by itself (RuntimeError)
+└── ServeError               a server on this machine could not be run
+    ├── TritonMissingError   there is no tritonserver that could be started (FileNotFoundError)
+    ├── RepositoryError      the directory holds nothing that can be served (ValueError)
+    ├── PortError            a port is taken or is none (OSError)
+    ├── SharedMemoryError    the machine gives too little shared memory (OSError)
+    ├── StartError           Triton refused to start (RuntimeError)
+    ├── ReadyTimeoutError    Triton did not become ready in time (TimeoutError)
+    ├── ServerDiedError      Triton ended by itself, or its server is not running (RuntimeError)
+    └── ReloadError          a newly published release cannot be served (RuntimeError)
+
+A message is one line. Steps raise none of these: see `fgmclip.serve.steps.step`.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import ClassVar
 
 from fgmclip.spec.errors import FgmclipError
 
 
 class ServeError(FgmclipError):
-    """Base of everything that goes wrong around the server."""
+    """Base of every error that a server on this machine raises on purpose."""
 
 
-class TritonNotFoundError(ServeError, FileNotFoundError):
-    """There is no tritonserver here, or a part that it needs is missing."""
+class TritonMissingError(ServeError, FileNotFoundError):
+    """There is no tritonserver on this machine that could be started."""
 
 
-class NoModelsError(ServeError, ValueError):
-    """The repository does not exist or holds nothing to serve."""
+class RepositoryError(ServeError, ValueError):
+    """The directory is no repository, or holds no ensemble that can be served."""
 
-    exit_code: ClassVar[int] = 2
-
-
-class AffectedVersionError(ServeError, ValueError):
-    """A version with published vulnerabilities would be exposed beyond this machine."""
-
-    exit_code: ClassVar[int] = 2
+    exit_code = 2
 
 
-class PortInUseError(ServeError, OSError):
-    """A port that was asked for is taken."""
+class PortError(ServeError, OSError):
+    """The port that the caller named cannot be listened on."""
+
+    exit_code = 2
 
 
 class SharedMemoryError(ServeError, OSError):
-    """There is too little shared memory to start the steps."""
+    """The machine gives the Python backend too little shared memory."""
 
 
 class StartError(ServeError, RuntimeError):
-    """The server ended before it was ready."""
+    """Triton refused to start; the message carries the reason from its log."""
 
 
-class ModelLoadError(StartError):
-    """Models failed to load.
-
-    Attributes:
-        reasons: What each failed model said, by the model's name.
-    """
-
-    def __init__(self, reasons: Mapping[str, str], remedy: str) -> None:
-        """Name the models, what they said, and where more is to be read."""
-        self.reasons = dict(reasons)
-        super().__init__(f"{format_reasons(reasons)}; {remedy}")
-
-
-class StartTimeoutError(ServeError, TimeoutError):
-    """The server was not ready in time."""
-
-
-class ReloadError(ServeError, RuntimeError):
-    """What was published could not be loaded; what was served before serves on.
-
-    Attributes:
-        reasons: What each failed model said, by the model's name.
-    """
-
-    def __init__(self, reasons: Mapping[str, str]) -> None:
-        """Name the models and what they said."""
-        self.reasons = dict(reasons)
-        super().__init__(f"{format_reasons(reasons)}; the release before it serves on")
+class ReadyTimeoutError(ServeError, TimeoutError):
+    """Triton did not become ready in time."""
 
 
 class ServerDiedError(ServeError, RuntimeError):
-    """The server ended by itself."""
+    """Triton ended by itself, or the server was asked while it is not running."""
 
 
-def format_reasons(reasons: Mapping[str, str]) -> str:
-    """Return one line that names each model that failed to load, and why."""
-    return "; ".join(f"model {name} failed to load: {why}" for name, why in reasons.items())
+class ReloadError(ServeError, RuntimeError):
+    """A newly published release cannot be served; the old one still answers."""
