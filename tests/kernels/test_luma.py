@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
+from math import floor
 from typing import Literal
 
 import numpy as np
@@ -109,6 +110,38 @@ def test_weights_of_a_bin_sum_to_one(
     assert all((band.weights >= 0).all() for band in taps.bands)
     sums = taps.apply(np.full((1, high - low), level), low)
     np.testing.assert_array_equal(sums, level << AREA_BITS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    length=st.integers(1, 90),
+    resized=st.integers(1, 90),
+    outputs=st.integers(1, 40),
+    part=st.floats(0, 1),
+)
+def test_weights_are_the_growth_of_a_bins_share_rounded_half_up(
+    length: int, resized: int, outputs: int, part: float
+) -> None:
+    # The bytes depend on these very integers, in every implementation.
+    extent = max(1, int(resized * part))
+    offset = (resized - extent) // 2
+    taps = area_taps(length, resized, offset, extent, outputs)
+    low, high = taps.span
+    impulses = np.eye(length, dtype=np.int64)[:, low:high]
+    expected = np.zeros((length, outputs))
+    for index in range(outputs):
+        begin, end = (
+            (offset + Fraction(edge * extent, outputs)) * Fraction(length, resized)
+            for edge in (index, index + 1)
+        )
+        growth = [
+            floor(
+                (min(max(Fraction(x), begin), end) - begin) / (end - begin) * 2048 + Fraction(1, 2)
+            )
+            for x in range(length + 1)
+        ]
+        expected[:, index] = np.diff(growth)
+    np.testing.assert_array_equal(taps.apply(impulses, low), expected)
 
 
 @pytest.mark.parametrize("size", [16, 112, 300])

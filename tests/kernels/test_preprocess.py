@@ -90,6 +90,17 @@ def test_motion_is_difference_and_flow_in_parts_of_the_side() -> None:
     np.testing.assert_allclose(motion[:, 1:], flow / 24, rtol=0, atol=1e-6)
 
 
+def test_each_sample_is_its_own_frame_and_its_pair_begins_one_before() -> None:
+    levels = np.array([10, 60, 110, 160], np.uint8)
+    frames = np.ones((4, 40, 60, 3), np.uint8) * levels[:, None, None, None]
+    rois = np.tile(np.array([5, 5, 20, 20], np.float32), (1, 4, 1))
+    for boxes in (None, rois):
+        pixels_u8, luma_u8 = preprocess_u8(frames, PARAMETERS, rois=boxes)
+        assert luma_u8 is not None
+        assert pixels_u8[:, 0, 0, 0].tolist() == [60, 110, 160]
+        assert luma_u8[:, :, 0, 0].tolist() == [[10, 60], [60, 110], [110, 160]]
+
+
 def test_the_later_luma_of_a_pair_is_the_earlier_of_the_next() -> None:
     _, luma_u8 = preprocess_u8(clip(), PARAMETERS)
     assert luma_u8 is not None
