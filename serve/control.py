@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import grpc  # type: ignore[import-untyped]
@@ -61,6 +62,28 @@ class Control:
         """
         request = service_pb2.RepositoryModelLoadRequest(model_name=model)
         self._stub.RepositoryModelLoad(request, metadata=self._metadata, timeout=timeout_seconds)
+
+    def prove(
+        self, name: str, config: str, files: Mapping[str, bytes], timeout_seconds: float
+    ) -> None:
+        """Load a config under a name of its own, beside what is served, and unload it again.
+
+        Args:
+            name: Name that no model of the repository bears.
+            config: The config as JSON.
+            files: Files that the config names, by their path in the model's folder.
+            timeout_seconds: How long it may take.
+
+        Raises:
+            CallError: It does not load; `reason` of it says why.
+        """
+        request = service_pb2.RepositoryModelLoadRequest(model_name=name)
+        request.parameters["config"].string_param = config
+        # Triton wants a version folder; an ensemble keeps nothing in it.
+        for path, data in {"1/empty": b"\n", **files}.items():
+            request.parameters[f"file:{path}"].bytes_param = data
+        self._stub.RepositoryModelLoad(request, metadata=self._metadata, timeout=timeout_seconds)
+        self.unload(name)
 
     def unload(self, model: str) -> None:
         """Ask for a model's unloading, which happens when its requests are done.

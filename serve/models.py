@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from google.protobuf.json_format import MessageToJson
 from google.protobuf.text_format import Parse, ParseError
 from tritonclient.grpc import model_config_pb2
 
@@ -65,6 +66,19 @@ def read_ensembles(repository: Path) -> dict[str, Ensemble]:
 def steps_of(ensembles: Iterable[Ensemble]) -> dict[str, None]:
     """Return the steps that the ensembles name, each once, in order."""
     return {step: None for ensemble in ensembles for step in ensemble.steps}
+
+
+def proof_of(repository: Path, ensemble: Ensemble, name: str) -> tuple[str, dict[str, bytes]]:
+    """Return an ensemble's config as JSON under another name, and the files that it names.
+
+    Raises:
+        OSError: A file that it names cannot be read.
+    """
+    config = Parse(ensemble.config, model_config_pb2.ModelConfig(), allow_unknown_field=True)
+    config.name = name
+    labels = {output.label_filename for output in config.output if output.label_filename}
+    files = {path: (repository / ensemble.name / path).read_bytes() for path in labels}
+    return MessageToJson(config, preserving_proto_field_name=True), files
 
 
 def compile_steps(repository: Path, steps: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from fgmclip.serve.control import CallError, Control, reason
 from fgmclip.serve.errors import ReloadError, RepositoryError
 from fgmclip.serve.logs import short_reason
-from fgmclip.serve.models import Ensemble, compile_steps, read_ensembles, steps_of
+from fgmclip.serve.models import Ensemble, compile_steps, proof_of, read_ensembles, steps_of
 
 DRAIN_SECONDS = 30.0
 """How long the steps of a replaced release stay, for the requests that entered before.
@@ -67,8 +67,9 @@ class Releases:
     def reload(self) -> None:
         """Serve what the repository holds now, while requests go on.
 
-        The steps of a new release are loaded first, under their own names; only when all of them
-        stand do the ensembles change over.
+        The steps of a new release are loaded first, under their own names, then each ensemble's
+        config proves itself under another name: Triton takes a served ensemble down when its new
+        config does not fit its steps. Only then do the ensembles change over.
 
         Raises:
             ReloadError: The new release cannot be served; the old one still answers.
@@ -83,7 +84,13 @@ class Releases:
                         "ensemble that is being served; activate a release again with "
                         "'fgmclip repo activate'"
                     )
-            self._load_steps(ensembles.values())
+            fresh = self._load_steps(ensembles.values())
+            try:
+                for ensemble in ensembles.values():
+                    self._prove(ensemble)
+            except ReloadError:
+                self._drop(fresh)
+                raise
             for name in ensembles:
                 self._load(name)
             self._served = ensembles
@@ -95,26 +102,44 @@ class Releases:
         if self._drain is not None:
             self._drain.join()
 
-    def _load_steps(self, ensembles: Iterable[Ensemble]) -> None:
+    def _load_steps(self, ensembles: Iterable[Ensemble]) -> list[str]:
         fresh = [step for step in steps_of(ensembles) if step not in self._loaded]
         compile_steps(self._repository, fresh)
         try:
             for step in fresh:
                 self._load(step)
         except ReloadError:
-            for step in fresh:
-                self._unload(step)
+            self._drop(fresh)
             raise
         self._loaded.update(dict.fromkeys(fresh))
+        return fresh
 
     def _load(self, model: str) -> None:
         try:
             self._control.load(model, self._timeout)
         except CallError as error:
-            raise ReloadError(
-                f"{self._repository}: the new release cannot be served and the old one stays: "
-                f"{model}: {short_reason(reason(error))}"
-            ) from error
+            raise self._refusal(model, reason(error)) from error
+
+    def _prove(self, ensemble: Ensemble) -> None:
+        name = f"{ensemble.name}__proof"
+        try:
+            config, files = proof_of(self._repository, ensemble, name)
+            self._control.prove(name, config, files, self._timeout)
+        except OSError as error:
+            raise self._refusal(ensemble.name, str(error)) from error
+        except CallError as error:
+            raise self._refusal(ensemble.name, reason(error)) from error
+
+    def _refusal(self, model: str, why: str) -> ReloadError:
+        return ReloadError(
+            f"{self._repository}: the new release cannot be served and the old one stays: "
+            f"{model}: {short_reason(why)}"
+        )
+
+    def _drop(self, steps: Iterable[str]) -> None:
+        for step in steps:
+            self._unload(step)
+            self._loaded.pop(step, None)
 
     def _unload(self, model: str) -> None:
         try:

@@ -307,6 +307,25 @@ def test_a_release_that_fails_leaves_the_old_one_serving(repository: Path) -> No
         assert answer(client) == 33
 
 
+@pytest.mark.parametrize("old", ["public", "public_stream"])
+def test_an_ensemble_that_does_not_fit_its_steps_leaves_the_old_one_serving(
+    repository: Path, old: str
+) -> None:
+    with EmbeddedServer(repository) as server, triton.InferenceServerClient(server.url) as client:
+        publish(repository, 2)
+        config = repository / old / "config.pbtxt"
+        config.write_text(config.read_text().replace('value: "half"', 'value: "hal"', 1))
+        with pytest.raises(ReloadError, match="the old one stays"):
+            server.reload()
+        # Neither ensemble went over, so no client sees two releases.
+        assert answer(client) == answer(client, "public_stream") == 11
+        assert eventually(partial(unloaded, client, "units__r2"))
+        other = (repository / "public" / "config.pbtxt").read_text()
+        config.write_text(other.replace('"hal"', '"half"'))
+        server.reload()
+        assert answer(client) == answer(client, "public_stream") == 22
+
+
 def test_a_killed_server_is_told_on_the_next_call(
     repository: Path, processes: Callable[[], list[int]]
 ) -> None:
