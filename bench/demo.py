@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgmclip.video.samples import SampleClip, generate_samples
 from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
@@ -33,6 +32,7 @@ from fgmclip.export.release import export_release, stages
 from fgmclip.export.sources import open_model
 from fgmclip.serve import EmbeddedServer
 from fgmclip.spec import FgmclipError
+from fgmclip.video.samples import SampleClip, generate_samples
 from fgmclip.video.windows import read_windows
 
 TEST_SEED = 2_000_000

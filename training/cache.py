@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from fgmclip.kernels.errors import KernelError
 from rich.progress import track
 
+from fgmclip.kernels.errors import KernelError
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.spec import ClipSpec, ModelSpec
 from fgmclip.training.errors import DatasetError

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from fgmclip.kernels.preprocess import preprocess_edge, preprocess_u8
 
 from fgmclip.kernels.parameters import PreprocessParameters
+from fgmclip.kernels.preprocess import preprocess_edge, preprocess_u8
 from fgmclip.spec import ClipSpec
 from fgmclip.video.decode import decode
 from fgmclip.video.frames import Frame

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import tritonclient.grpc as triton
-from fgmclip.kernels.preprocess import preprocess
 from numpy.typing import NDArray
 
 from fgmclip.client import ActionClient, StreamSession
 from fgmclip.kernels.parameters import PreprocessParameters
+from fgmclip.kernels.preprocess import preprocess
 from fgmclip.model.network import FgmClip
 from fgmclip.serve import EmbeddedServer
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fgmclip.kernels.preprocess import preprocess_edge, preprocess_u8
 
 from fgmclip.kernels.parameters import PreprocessParameters
+from fgmclip.kernels.preprocess import preprocess_edge, preprocess_u8
 from fgmclip.spec import ModelSpec
 from fgmclip.training.cache import CacheRecipe, cache_videos
 from fgmclip.training.commands import without_motion
