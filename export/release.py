@@ -11,9 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import onnx
-from fgmclip.export.classes import class_arrays, write_class_file
-from fgmclip.model.onnx_graph import to_onnx
 
+from fgmclip.export.classes import class_arrays, write_class_file
 from fgmclip.export.configs import (
     SKELETON,
     ensemble_parameters,
@@ -28,6 +27,7 @@ from fgmclip.export.names import ENSEMBLES, STEPS, Part, step_name
 from fgmclip.export.repository import Repository
 from fgmclip.export.tags import embedding_tag, model_tag
 from fgmclip.model.network import FgmClip
+from fgmclip.model.onnx_graph import to_onnx
 from fgmclip.serve.steps.classify import class_logits
 from fgmclip.spec import Limits, ModelSpec, PublicManifest
 from fgmclip.spec.flow import FLOW_VERSION

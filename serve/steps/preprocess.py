@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fgmclip.kernels.preprocess import preprocess
 from numpy.typing import NDArray
 
 from fgmclip.kernels.parameters import PreprocessParameters
+from fgmclip.kernels.preprocess import preprocess
 from fgmclip.serve.steps.step import (
     RequestParameters,
     StepConfig,
