@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import service_pb2, service_pb2_grpc  # type: ignore[import-untyped]
-from tritonclient.utils import (  # type: ignore[import-untyped]
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import (
     deserialize_bytes_tensor,
     np_to_triton_dtype,
     serialize_byte_tensor,

@@ -10,11 +10,11 @@ from threading import Event
 from time import sleep
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc  # type: ignore[import-untyped]
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from fgmclip.client import (
     ActionClient,

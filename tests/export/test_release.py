@@ -83,10 +83,10 @@ def test_tags_follow_what_they_are_made_of(tiny: FgmClip) -> None:
     other = build_model(tiny.spec, seed=0)
     assert model_tag(other, "fp32") == model_tag(tiny, "fp32")
     assert embedding_tag(other, "fp32") == embedding_tag(tiny, "fp32")
+    linear = other.classifier.linear
+    assert linear is not None
     with torch.no_grad():
-        linear = other.classifier.linear
-        assert linear is not None
-        linear.bias += 1
+        linear.bias.add_(1)
     assert model_tag(other, "fp32") != model_tag(tiny, "fp32")
     assert embedding_tag(other, "fp32") == embedding_tag(tiny, "fp32")
     with torch.no_grad():

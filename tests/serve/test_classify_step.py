@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from fgmclip.serve.steps.classify import ClassifyStep, class_logits, softmax
 from fgmclip.serve.steps.step import StepConfig
 
-LINEAR = {
+LINEAR: dict[str, NDArray[Any]] = {
     "linear_weight": np.array([[1, 0], [0, 1], [1, 1]], np.float32),
     "linear_bias": np.array([0, 0, -1], np.float32),
 }
-TEXT = {
+TEXT: dict[str, NDArray[Any]] = {
     "text_weight": np.eye(2, dtype=np.float32),
     "text_embeddings": np.array([[1, 0], [0, 1], [-1, 0]], np.float32),
-    "temperature": np.float32(0.5),
+    "temperature": np.array(0.5, np.float32),
 }
 
 

@@ -55,7 +55,8 @@ def test_the_loss_is_the_mean_negative_log_likelihood() -> None:
 def test_directions_are_learned_from_motion(
     squares: Dataset, tiny_spec: ModelSpec, workshop: Workshop
 ) -> None:
-    trained = train_model(tiny_spec, squares, replace(QUICK, epochs=25, visual_dropout=0.0), workshop)
+    settings = replace(QUICK, epochs=25, visual_dropout=0.0)
+    trained = train_model(tiny_spec, squares, settings, workshop)
     assert trained.records[-1].loss < 0.5 * trained.records[0].loss
     assert not trained.model.training
     evaluation = evaluate(trained.model, squares, workshop.rows(squares, tiny_spec), progress=False)
