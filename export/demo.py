@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fgmclip import __version__
-from fgmclip.export.manifest import file_sha256
-from fgmclip.export.release import export_release
+from fgmclip.export.configs import SKELETON
+from fgmclip.export.manifest import file_sha256, folder_hashes, short_hash
+from fgmclip.export.release import PACKAGE, export_release
 from fgmclip.export.repository import Repository
 from fgmclip.export.sources import DEMO_CHECKPOINT, open_model
 
 
 def demo_repository() -> Path:
-    """Return the demo's repository, exported once for each version and checkpoint."""
+    """Return the demo's repository, exported once for each checkpoint and state of the code."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fgmclip"
-    path = cache / f"demo-{__version__}-{file_sha256(DEMO_CHECKPOINT)[:12]}"
+    code = [
+        item
+        for folder in (PACKAGE / "kernels", PACKAGE / "serve", SKELETON)
+        for item in folder_hashes(folder, folder.name).items()
+        if item[0].endswith((".py", ".pbtxt"))
+    ]
+    path = cache / f"demo-{short_hash([('checkpoint', file_sha256(DEMO_CHECKPOINT)), *code])}"
     if not path.is_dir() or not Repository(path).active():
         export_release(open_model("demo"), path)
     return path

@@ -32,6 +32,7 @@ from fgmclip.serve.steps.classify import class_logits
 from fgmclip.spec import Limits, ModelSpec, PublicManifest
 from fgmclip.spec.flow import FLOW_VERSION
 
+PACKAGE = Path(str(files("fgmclip")))
 PRECISION = "fp32"
 ENGINE_FILE = "model.onnx"
 CLASS_FILE = "classes.npz"
@@ -155,13 +156,12 @@ def _write_steps(
 
 
 def _copy_modules(version: Path, modules: tuple[str, ...]) -> None:
-    source = Path(str(files("fgmclip")))
     target = version / "fgmclip"
     target.mkdir()
-    shutil.copy(source / "__init__.py", target)
+    shutil.copy(PACKAGE / "__init__.py", target)
     for module in modules:
         shutil.copytree(
-            source / module, target / module, ignore=shutil.ignore_patterns("__pycache__")
+            PACKAGE / module, target / module, ignore=shutil.ignore_patterns("__pycache__")
         )
         for parent in (target / module).relative_to(target).parents[:-1]:
-            shutil.copy(source / parent / "__init__.py", target / parent)
+            shutil.copy(PACKAGE / parent / "__init__.py", target / parent)

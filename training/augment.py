@@ -14,6 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+_RGB = torch.arange(3)
+
+
 @dataclass(frozen=True, slots=True)
 class Augmentation:
     """How far a clip may be changed; each clip of a batch draws its own change.
@@ -23,12 +26,15 @@ class Augmentation:
         shift: Largest shift, as a fraction of the side.
         contrast: Largest relative change of contrast.
         brightness: Largest change of brightness and of each channel, as a fraction of white.
+        recolor: Share of clips whose colour channels change places, in PIXELS alone. For classes
+            to which colour means nothing and an image encoder that begins from random weights.
     """
 
     scale: float = 0.15
     shift: float = 0.08
     contrast: float = 0.3
     brightness: float = 0.15
+    recolor: float = 0.0
 
 
 def augment(
@@ -57,9 +63,12 @@ def augment(
     gain = 1 + how.contrast * draw(1)  # [B,1]
     lift = how.brightness * (draw(1) + draw(3)) / 2  # [B,3]
     flip = _column(mirrored[:, None])
+    recolored = torch.rand(count, 1, generator=generator) < how.recolor
+    order = torch.where(recolored, torch.rand(count, 3, generator=generator).argsort(dim=1), _RGB)
 
     if pixels is not None:
         pixels = _move(pixels, zoom, shift, padding="border")
+        pixels = pixels.take_along_dim(order[:, None, :, None, None], dim=2)
         mean = pixels.mean(dim=(1, 2, 3, 4), keepdim=True)
         pixels = (pixels - mean) * _column(gain) + mean + lift[:, None, :, None, None]
         pixels = torch.where(flip, pixels.flip(-1), pixels).clamp_(0, 1)

@@ -89,3 +89,19 @@ def test_picture_and_motion_move_together() -> None:
     assert motion is not None
     torch.testing.assert_close(pixels[:, :, 0], motion[:, :, 0], atol=1e-6, rtol=0)
     assert not torch.allclose(pixels, shape)
+
+
+def test_recoloring_moves_channels_of_pixels_alone() -> None:
+    pixels, motion = _batch(16)
+    how = Augmentation(scale=0, shift=0, contrast=0, brightness=0, recolor=1.0)
+    changed, changed_motion = _augment(how, [False, False])
+    torch.testing.assert_close(changed_motion, motion)
+    torch.testing.assert_close(changed.sort(dim=2).values, pixels.sort(dim=2).values)
+    moved = {
+        tuple(
+            int((changed[clip, 0, channel] - pixels[clip, 0]).abs().amax(dim=(1, 2)).argmin())
+            for channel in range(3)
+        )
+        for clip in range(2)
+    }
+    assert moved != {(0, 1, 2)}
