@@ -44,6 +44,7 @@ def _numbered(count: int) -> tuple[ClassSpec, ...]:
 
 
 def _demo() -> ModelSpec:
+    # CLIP's residual tower: from random weights it learns from far fewer pictures than a ViT.
     return ModelSpec(
         name="demo",
         visual=VisualSpec(
@@ -51,11 +52,10 @@ def _demo() -> ModelSpec:
             config={
                 "embed_dim": 128,
                 "vision_cfg": {
-                    "image_size": 112,
-                    "layers": 4,
-                    "width": 128,
-                    "head_width": 32,
-                    "patch_size": 14,
+                    "image_size": 64,
+                    "layers": [1, 1, 1, 1],
+                    "width": 16,
+                    "head_width": 64,
                 },
                 "text_cfg": {
                     "context_length": 77,
@@ -65,10 +65,10 @@ def _demo() -> ModelSpec:
                     "layers": 1,
                 },
             },
-            image_size=112,
+            image_size=64,
             width=128,
         ),
-        motion=MotionSpec(encoder="resnet10_narrow", size=112, width=256),
+        motion=MotionSpec(encoder="resnet10_narrow", size=64, width=128),
         clip=ClipSpec(frames=8, window_seconds=1.0),
         align=AlignSpec(method="attention", layers=1, heads=4, projection_width=64),
         fusion=FusionSpec(method="mvsm", width=128),

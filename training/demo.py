@@ -17,6 +17,7 @@ from rich.progress import Progress
 
 from fgmclip.spec import preset
 from fgmclip.spec.presets import DEMO_ACTIONS
+from fgmclip.training.augment import Augmentation
 from fgmclip.training.commands import RunFiles, save_trained, without_motion
 from fgmclip.training.dataset import Dataset, read_dataset
 from fgmclip.training.evaluate import Evaluation
@@ -32,7 +33,14 @@ ACTIONS = tuple(DEMO_ACTIONS)
 PAIRS = tuple(zip(ACTIONS[0:8:2], ACTIONS[1:8:2], strict=True))
 """Actions that differ only in the direction of motion: no single frame tells them apart."""
 
-SETTINGS = TrainSettings(epochs=24, batch=16, learning_rate=1e-3, visual_dropout=0.1)
+SETTINGS = TrainSettings(
+    epochs=9,
+    batch=16,
+    learning_rate=1e-3,
+    visual_dropout=0.1,
+    # The figures wear any colours: which ones means nothing.
+    augmentation=Augmentation(recolor=0.5),
+)
 
 
 def pair_figures(evaluation: Evaluation) -> dict[str, Any]:
