@@ -59,7 +59,7 @@ def test_sizes_come_from_the_spec() -> None:
     found = configs(spec)
     assert list(found["fgm_clip"].input[0].dims) == [6, -1, -1, -1]
     assert list(found["clip_image_encoder"].input[0].dims) == [3, 64, 64]
-    assert [list(item.dims) for item in found["fusion_head"].input] == [[5, 128], [5, 256]]
+    assert [list(item.dims) for item in found["fusion_head"].input] == [[5, 128], [5, 128]]
     assert list(found["classify"].output[0].dims) == [-1, -1]
 
 
