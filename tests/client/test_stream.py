@@ -60,7 +60,11 @@ def test_stream_answers_are_clip_answers_whatever_the_strides(
         assert decision.label == clip.label
 
 
-def test_what_travels_with_a_request(client: ActionClient, transport: MockTransport) -> None:
+def test_what_travels_with_a_request(
+    client: ActionClient, transport: MockTransport, manifest: PublicManifest
+) -> None:
+    motion = manifest.spec.motion
+    assert motion is not None
     samples = video(12)
     session = StreamSession(client, color_matrix="bt709")
     session.push(samples[:9])
@@ -70,8 +74,8 @@ def test_what_travels_with_a_request(client: ActionClient, transport: MockTransp
     assert set(first.inputs) == {"FRAMES"}
     assert {name: value.shape for name, value in second.inputs.items()} == {
         "FRAMES": (4, 16, 20, 3),
-        "VISUAL_HISTORY": (1, 5, 128),
-        "MOTION_HISTORY": (1, 5, 256),
+        "VISUAL_HISTORY": (1, 5, manifest.spec.visual.width),
+        "MOTION_HISTORY": (1, 5, motion.width),
         "HISTORY_TAG": (1,),
     }
     assert second.inputs["HISTORY_TAG"].tolist() == [b"e" * 16]

@@ -449,13 +449,15 @@ def test_pictures_are_freed_without_the_garbage_collector(write_video: WriteVide
     path = write_video("a.mkv", range(100), [i / 30 for i in range(100)])
     gc.collect()
     gc.disable()
+    # Other tests' tracebacks may hold pictures of their own: only the increase counts.
+    before = sum(isinstance(item, av.VideoFrame) for item in gc.get_objects())
     try:
         for layout in ("rgb", "nv12"):
             assert sum(1 for _ in decode(path, layout=layout)) == 100
         alive = sum(isinstance(item, av.VideoFrame) for item in gc.get_objects())
     finally:
         gc.enable()
-    assert alive < 10
+    assert alive - before < 10
 
 
 def test_errors_cross_process_boundaries(tmp_path: Path) -> None:
