@@ -44,12 +44,14 @@ class Taps:
     """Weights of one axis.
 
     Attributes:
-        outputs: Length of the result.
+        start: First input of each output, i32 [out].
+        weights: Weights of the inputs from there on, zero-padded, i32 [out,taps].
         span: First input that any output reads and the one past the last.
-        bands: All outputs, in sequence.
+        bands: All outputs, in sequence, as dense products.
     """
 
-    outputs: int
+    start: NDArray[np.int32]
+    weights: NDArray[np.int32]
     span: tuple[int, int]
     bands: tuple[Band, ...]
 
@@ -73,7 +75,14 @@ class Taps:
             rows = start[part, None] - low + np.arange(taps)
             dense[rows, np.arange(part.stop - first)[:, None]] = weights[part]
             bands.append(Band(first, low, dense[: high - low]))
-        return cls(outputs, (int(start.min()), int(end.max())), tuple(bands))
+        # No further than to the last weight that counts.
+        needed = int((end - start).max())
+        return cls(
+            start.astype(np.int32),
+            np.ascontiguousarray(weights[:, :needed], np.int32),
+            (int(start.min()), int(end.max())),
+            tuple(bands),
+        )
 
     def apply(self, values: NDArray[Any], first: int) -> NDArray[np.float64]:
         """Return the exact weighted sums along the last axis.
@@ -88,7 +97,7 @@ class Taps:
             Integers f64 [...,out].
         """
         length = values.shape[-1]
-        result = np.empty((*values.shape[:-1], self.outputs))
+        result = np.empty((*values.shape[:-1], len(self.start)))
         for band in self.bands:
             inputs, outputs = band.weights.shape
             low, high = max(band.low - first, 0), min(band.low + inputs - first, length)
