@@ -123,15 +123,14 @@ def _print(
     named: Sequence[Named], latency: Sequence[StageTimes], right: float, console: Console
 ) -> None:
     table = Table(title="Generated clips, named over gRPC", title_justify="left")
-    for column in ("clip", "action", "named", "probability", "windows", "ms"):
-        table.add_column(column, justify="right" if column in ("windows", "ms") else "left")
+    for column in ("action", "seed", "named", "p", "ms"):
+        table.add_column(column, justify="right" if column == "ms" else "left", no_wrap=True)
     for item in named:
         table.add_row(
-            item.clip.path.name,
             item.clip.label,
+            str(item.clip.seed),
             item.result.label,
             f"{item.result.probability:.3f}",
-            str(item.result.windows),
             f"{item.result.latency_ms:.0f}",
             style="green" if item.right else "red",
         )
