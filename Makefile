@@ -1,8 +1,10 @@
-# Every target sets itself up: a virtual environment of its own, made anew when pyproject.toml changes.
+# Every target sets itself up: a virtual environment of its own, made anew when pyproject.toml or
+# the compiled kernels' sources change.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+NATIVE := kernels/CMakeLists.txt $(wildcard kernels/csrc/*.h kernels/csrc/*.cpp)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types check clean
@@ -12,7 +14,7 @@ help: ## Show the targets
 
 install: $(STAMP) ## Make the virtual environment and install everything that needs no GPU
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(NATIVE)
 	@echo "Installing into $(VENV): a few minutes, about 7 GB."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip

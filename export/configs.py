@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+import fgmclip
 from fgmclip.export.names import ENSEMBLES, labels_name, step_name
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.spec import Limits, ModelSpec, PublicManifest
 from fgmclip.spec.manifest import MANIFEST_PARAMETER
 
-SKELETON = Path(str(files("fgmclip"))) / "triton_repo"
+SKELETON = Path(fgmclip.__file__).parent / "triton_repo"
 
 MOTION_TENSORS = frozenset(
-    {"MOTION", "MOTION_FEATURES", "MOTION_HISTORY", "MOTION_WINDOW", "MOTION_NEW"}
+    {"LUMA_U8", "MOTION", "MOTION_FEATURES", "MOTION_HISTORY", "MOTION_WINDOW", "MOTION_NEW"}
 )
 """Tensors that a model without motion does not have."""
 
@@ -63,6 +63,8 @@ def tensor_dims(spec: ModelSpec, model: str) -> dict[str, list[int]]:
         "EMBEDDING": [-1, embedding],
         "VISUAL": [-1, width],
         "MOTION_FEATURES": [-1, motion_width],
+        "PIXELS_U8": [-1, size, size, 3],
+        "LUMA_U8": [-1, 2, motion_size, motion_size],
         "PIXELS": [-1, 3, size, size],
         "MOTION": [-1, 3, motion_size, motion_size],
     }
@@ -112,7 +114,7 @@ def model_config(model: str, spec: ModelSpec, release: int, parameters: Mapping[
 
 
 def preprocess_parameters(spec: ModelSpec, limits: Limits) -> dict[str, str]:
-    """Return the parameters of the `preprocess` step."""
+    """Return the parameters of the `preprocess` and `preprocess_edge` steps."""
     return {
         "preprocess": json.dumps(asdict(PreprocessParameters.from_spec(spec))),
         "limits": json.dumps(limits.model_dump() | {"window": spec.clip.frames}),

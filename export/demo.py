@@ -10,6 +10,7 @@ from fgmclip.export.manifest import file_sha256, folder_hashes, short_hash
 from fgmclip.export.release import PACKAGE, export_release
 from fgmclip.export.repository import Repository
 from fgmclip.export.sources import DEMO_CHECKPOINT, open_model
+from fgmclip.kernels import native
 
 
 def demo_repository() -> Path:
@@ -21,6 +22,9 @@ def demo_repository() -> Path:
         for item in folder_hashes(folder, folder.name).items()
         if item[0].endswith((".py", ".pbtxt"))
     ]
+    compiled = native.module_file()
+    if compiled is not None:
+        code.append((compiled.name, file_sha256(compiled)))
     path = cache / f"demo-{short_hash([('checkpoint', file_sha256(DEMO_CHECKPOINT)), *code])}"
     if not path.is_dir() or not Repository(path).active():
         export_release(open_model("demo"), path)

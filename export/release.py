@@ -7,11 +7,11 @@ import platform
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timezone
-from importlib.resources import files
 from pathlib import Path
 
 import onnx
 
+import fgmclip
 from fgmclip.export.classes import class_arrays, write_class_file
 from fgmclip.export.configs import (
     SKELETON,
@@ -26,21 +26,27 @@ from fgmclip.export.manifest import ReleaseManifest, folder_hashes
 from fgmclip.export.names import ENSEMBLES, STEPS, Part, step_name
 from fgmclip.export.repository import Repository
 from fgmclip.export.tags import embedding_tag, model_tag
+from fgmclip.kernels import native
 from fgmclip.model.network import FgmClip
 from fgmclip.model.onnx_graph import to_onnx
 from fgmclip.serve.steps.classify import class_logits
 from fgmclip.spec import Limits, ModelSpec, PublicManifest
 from fgmclip.spec.flow import FLOW_VERSION
 
-PACKAGE = Path(str(files("fgmclip")))
+# Not `importlib.resources`: an editable install with a compiled module lies in two places.
+PACKAGE = Path(fgmclip.__file__).parent
 PRECISION = "fp32"
 ENGINE_FILE = "model.onnx"
 CLASS_FILE = "classes.npz"
 TOOLS = ("fgmclip", "numpy", "onnx", "onnxruntime", "onnxscript", "open_clip_torch", "torch")
 
+# Of the rooms, what a server does not need.
+NOT_SERVED = ("__pycache__", "csrc", "CMakeLists.txt", "README.md", "*.pyi")
+
 # What each step imports, so that a release answers with the code that it was proved with.
 MODULES: dict[str, tuple[str, ...]] = {
     "preprocess": ("kernels", "serve/steps"),
+    "preprocess_edge": ("kernels", "serve/steps"),
     "window": ("serve/steps",),
     "classify": ("serve/steps",),
 } | dict.fromkeys(
@@ -131,8 +137,10 @@ def _write_steps(
 ) -> dict[Part, Path]:
     spec, release = model.spec, public.release
     engine = {"runtime": "onnxruntime", "engine": ENGINE_FILE}
+    preprocessing = preprocess_parameters(spec, public.limits)
     parameters = {
-        "preprocess": preprocess_parameters(spec, public.limits),
+        "preprocess": preprocessing,
+        "preprocess_edge": preprocessing,
         "window": {"window": str(spec.clip.frames), "embedding_tag": public.embedding_tag},
         "classify": {"classes": CLASS_FILE},
     } | dict.fromkeys(parts_of(spec), engine)
@@ -161,7 +169,10 @@ def _copy_modules(version: Path, modules: tuple[str, ...]) -> None:
     shutil.copy(PACKAGE / "__init__.py", target)
     for module in modules:
         shutil.copytree(
-            PACKAGE / module, target / module, ignore=shutil.ignore_patterns("__pycache__")
+            PACKAGE / module, target / module, ignore=shutil.ignore_patterns(*NOT_SERVED)
         )
         for parent in (target / module).relative_to(target).parents[:-1]:
             shutil.copy(PACKAGE / parent / "__init__.py", target / parent)
+    compiled = native.module_file()
+    if "kernels" in modules and compiled is not None:
+        shutil.copy(compiled, target / "kernels")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
+import fgmclip
 from fgmclip.export.errors import ExportError
 from fgmclip.model.build import build_model
 from fgmclip.model.checkpoint import load_checkpoint
 from fgmclip.model.network import FgmClip
 from fgmclip.spec import PRESETS, preset
 
-DEMO_CHECKPOINT = Path(str(files("fgmclip"))) / "assets" / "demo.safetensors"
+DEMO_CHECKPOINT = Path(fgmclip.__file__).parent / "assets" / "demo.safetensors"
 
 
 def open_model(source: str, *, random_weights: int | None = None) -> FgmClip:

@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgmclip.kernels.errors import KernelError
-from fgmclip.kernels.parameters import ColorMatrix, ColorRange
+from fgmclip.kernels.parameters import FLOW_VERSION, ColorMatrix, ColorRange, FlowParameters
+
+SMALLEST_FLOW = 16
+"""Smallest M of a flow: below it there is no room for patches, pixels."""
 
 MAX_ROI_SCALE = 2
 """Longer side of a box at most, in longer sides of the frame; beyond it something went wrong."""
@@ -157,6 +160,67 @@ def check_luma(luma_u8: NDArray[Any], size: int | None = None, count: int | None
         raise KernelError(
             f"LUMA_U8: expected [{rows},2,{side},{side}], earlier then later, got {list(shape)}; "
             "send what preprocess_u8 returns"
+        )
+
+
+def check_flow(size: int, parameters: FlowParameters) -> None:
+    """Refuse a flow that this build does not compute.
+
+    Args:
+        size: M, pixels.
+        parameters: The flow's parameters.
+
+    Raises:
+        KernelError: M is too small, or the parameters are another version's.
+    """
+    if size < SMALLEST_FLOW:
+        raise KernelError(f"LUMA_U8: expected M of at least {SMALLEST_FLOW}, got {size}")
+    if parameters.version != FLOW_VERSION:
+        raise KernelError(
+            f"flow version: expected {FLOW_VERSION}, which this build computes, got "
+            f"{parameters.version}; use the version of fgmclip that trained the checkpoint"
+        )
+
+
+def check_packed(name: str, array: NDArray[Any], *, rows: bool = False) -> None:
+    """Refuse memory that compiled code cannot walk through.
+
+    Args:
+        name: What the array is called in the message.
+        array: What was given.
+        rows: Rows and frames may lie apart, as in a view of part of a picture; their pixels not.
+
+    Raises:
+        KernelError: The elements do not lie side by side.
+    """
+    if rows:
+        # An axis of one element has no stride that matters, and NumPy gives it any.
+        channels = array.shape[3]
+        packed = (channels == 1 or array.strides[3] == 1) and (
+            array.shape[2] == 1 or array.strides[2] == channels
+        )
+    else:
+        packed = array.flags.c_contiguous
+    if not packed and array.size:
+        raise KernelError(
+            f"{name}: expected {'pixels' if rows else 'values'} side by side in memory, got "
+            f"strides {list(array.strides)} for {list(array.shape)}; "
+            "pass numpy.ascontiguousarray of it"
+        )
+
+
+def check_out(array: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+    """Refuse a place that a result cannot be written to.
+
+    Raises:
+        KernelError: Type, shape or layout differ, or the array is read-only.
+    """
+    wanted = "u8" if dtype == np.uint8 else "f32"
+    flags = array.flags
+    if array.dtype != dtype or array.shape != shape or not (flags.c_contiguous and flags.writeable):
+        raise KernelError(
+            f"out: expected a writable, contiguous {wanted} {list(shape)}, got {array.dtype} "
+            f"{list(array.shape)}; make it with numpy.empty"
         )
 
 

@@ -70,6 +70,17 @@ def frame_size(frame: Bytes) -> tuple[int, int]:
     return (rows if channels == 3 else rows // 3 * 2), width
 
 
+def constants(color: Color) -> NDArray[np.int32]:
+    """Return what native code computes with, i32 [9].
+
+    WEIGHT_R, WEIGHT_G, WEIGHT_B, LUMA, black level, RED_V, GREEN_U, GREEN_V, BLUE_U.
+    """
+    red_v, green_u, green_v, blue_u = _CHROMA[color.matrix, color.range]
+    levels = (_LUMA[color.range], _BLACK[color.range])
+    weights = _LUMA_WEIGHTS[color.matrix]
+    return np.array([*weights, *levels, red_v, green_u, green_v, blue_u], np.int32)
+
+
 def rgb_planes(frame: Bytes, window: Window, color: Color) -> Bytes:
     """Return a window of a frame as planes of RGB.
 

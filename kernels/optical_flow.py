@@ -5,24 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fgmclip.kernels.checks import check_luma
-from fgmclip.kernels.errors import KernelError
+from fgmclip.kernels.checks import check_flow, check_luma
 from fgmclip.kernels.flow_patches import search_patches
 from fgmclip.kernels.flow_refinement import refine
-from fgmclip.kernels.parameters import FLOW_VERSION, FlowParameters
+from fgmclip.kernels.parameters import FlowParameters
 
 Floats = NDArray[np.float32]
-
-SMALLEST = 16
-"""Smallest M: below it there is no room for patches, pixels."""
 
 
 def optical_flow(luma_u8: NDArray[np.uint8], parameters: FlowParameters) -> Floats:
     """Return the dense flow of each pair of samples.
 
-    On every level, from the coarsest, patches search (`flow_patches`) and the energy is minimised
-    (`flow_refinement`); the result, doubled in size and value, starts the next level. A pair's flow
-    does not depend on the other pairs of the batch.
+    On every level, from the coarsest, patches search (`flow_patches`) down to the finest level of
+    the search, and the energy is minimised (`flow_refinement`) down to full resolution; the result,
+    doubled in size and value, starts the next level. A pair's flow does not depend on the other
+    pairs of the batch.
 
     Args:
         luma_u8: LUMA_U8 [N,2,M,M], earlier then later.
@@ -35,13 +32,7 @@ def optical_flow(luma_u8: NDArray[np.uint8], parameters: FlowParameters) -> Floa
         KernelError: Type, shape or size differ, or the parameters are another version's.
     """
     check_luma(luma_u8)
-    if luma_u8.shape[2] < SMALLEST:
-        raise KernelError(f"LUMA_U8: expected M of at least {SMALLEST}, got {luma_u8.shape[2]}")
-    if parameters.version != FLOW_VERSION:
-        raise KernelError(
-            f"flow version: expected {FLOW_VERSION}, which this build computes, got "
-            f"{parameters.version}; use the version of fgmclip that trained the checkpoint"
-        )
+    check_flow(luma_u8.shape[2], parameters)
     if len(luma_u8) == 0:
         return np.zeros((0, 2, *luma_u8.shape[2:]), np.float32)
     levels = _pyramid(luma_u8.astype(np.float32), parameters)
@@ -49,10 +40,12 @@ def optical_flow(luma_u8: NDArray[np.uint8], parameters: FlowParameters) -> Floa
     finest = min(parameters.finest_level, len(levels) - 1)
     for index, level in reversed(list(enumerate(levels))):
         flow = _double(flow, level.shape[2]) if level.shape[2] != flow.shape[2] else flow
+        earlier, later = level[:, 0].copy(), level[:, 1].copy()
         if index >= finest:
-            earlier, later = level[:, 0].copy(), level[:, 1].copy()
             flow = search_patches(earlier, later, flow, parameters)
-            flow = refine(earlier, later, flow, parameters)
+        # A pixel of a coarse level stands for many, and costs as little as one.
+        iterations = parameters.refinement_iterations * (index + 1)
+        flow = refine(earlier, later, flow, iterations, parameters)
     return flow
 
 
@@ -71,13 +64,13 @@ def _pyramid(luma: Floats, parameters: FlowParameters) -> list[Floats]:
 
 def _double(flow: Floats, side: int) -> Floats:
     """Return the flow on a grid of about twice the side, bilinear, border repeated."""
-    position = (np.arange(side, dtype=np.float32) + np.float32(0.5)) * np.float32(0.5) - np.float32(
-        0.5
-    )
-    position = np.clip(position, 0, flow.shape[2] - 1)
-    first = np.minimum(position.astype(np.int32), flow.shape[2] - 2)
-    part = position - first
-    rows = flow[:, :, first] + (flow[:, :, first + 1] - flow[:, :, first]) * part[:, None]
-    wide = rows[..., first] + (rows[..., first + 1] - rows[..., first]) * part
-    doubled: Floats = wide * np.float32(2)
+    # Pixel 2 k lies a quarter before pixel k of the coarse grid, pixel 2 k + 1 a quarter after.
+    index = np.arange(side)
+    below = (index + 1) // 2 + 1
+    part = np.where(index % 2 == 0, np.float32(0.75), np.float32(0.25))
+    padded = np.pad(flow, ((0, 0), (0, 0), (1, 1), (1, 1)), "edge")
+    rows = padded[:, :, below - 1]
+    rows = rows + (padded[:, :, below] - rows) * part[:, None]
+    columns = rows[..., below - 1]
+    doubled: Floats = (columns + (rows[..., below] - columns) * part) * np.float32(2)
     return doubled

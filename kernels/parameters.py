@@ -17,7 +17,7 @@ ColorMatrix = Literal["bt601", "bt709"]
 ColorRange = Literal["limited", "full"]
 Crop = Literal["center", "letterbox", "squash"]
 
-FLOW_VERSION = 1
+FLOW_VERSION = 2
 """Version of the flow that `fgmclip.kernels.optical_flow` computes; a new definition gets a new
 number, and `fgmclip.spec.flow` names the same one."""
 
@@ -33,6 +33,7 @@ class FlowParameters:
     patch_stride: int
     iterations: int
     stiffness: float
+    propagations: int
     refinement_iterations: int
     relaxation_iterations: int
     smoothness: float

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fgmclip.spec.errors import SpecError
+from fgmclip.spec.flow import FlowSpec
 from fgmclip.spec.model import (
     AlignSpec,
     ClassSpec,
@@ -68,7 +69,13 @@ def _demo() -> ModelSpec:
             image_size=64,
             width=128,
         ),
-        motion=MotionSpec(encoder="resnet10_narrow", size=64, width=128),
+        motion=MotionSpec(
+            encoder="resnet10_narrow",
+            size=64,
+            width=128,
+            # A swinging arm is few of these pixels wide: small patches, down to full resolution.
+            flow=FlowSpec(patch_size=4, patch_stride=2, finest_level=0),
+        ),
         clip=ClipSpec(frames=8, window_seconds=1.0),
         align=AlignSpec(method="attention", layers=1, heads=4, projection_width=64),
         fusion=FusionSpec(method="mvsm", width=128),

@@ -100,14 +100,16 @@ class _Builder:
         frames = self.clip.frames
         new = frames if begins else max(1, frames // 2)
         # One frame more than samples: the "before" of the first pair.
+        # One thread: videos are what runs side by side.
         pixels, luma = preprocess_u8(
             window.frames[-new - 1 :],
             self.parameters,
             color_matrix=window.color_matrix,
             color_range=window.color_range,
+            threads=1,
         )
         self.pixels.append(pixels)
-        _, motion = preprocess_edge(pixels, luma, self.parameters)
+        _, motion = preprocess_edge(pixels, luma, self.parameters, threads=1)
         if motion is not None:
             self.motion.append(motion.astype(np.float16))
         self.count += new

@@ -61,7 +61,7 @@ def test_every_file_of_the_release_is_in_the_manifest(
         if path.is_file()
     }
     assert found == set(manifest.files)
-    assert len(steps) == 6
+    assert len(steps) == 7
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,17 @@ def test_a_step_runs_from_the_release_alone(published: Repository, step: str) ->
         f"model = runpy.run_path({str(version / 'model.py')!r})['TritonPythonModel']\n"
         "module = sys.modules[model.__module__]\n"
         f"assert module.__file__.startswith({str(version)!r}), module.__file__"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_preprocess_runs_the_compiled_kernels_of_its_release(published: Repository) -> None:
+    version = published.path / "preprocess__r1" / "1"
+    script = (
+        "import runpy\n"
+        f"runpy.run_path({str(version / 'model.py')!r})\n"
+        "from fgmclip.kernels import native\n"
+        f"assert str(native.module_file()).startswith({str(version)!r}), native.module_file()"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 
@@ -111,8 +122,8 @@ def test_a_chain_that_differs_publishes_nothing(
 def test_a_flow_of_another_version_is_refused(tiny: FgmClip, tmp_path: Path) -> None:
     motion = tiny.spec.motion
     assert motion is not None
-    spec = tiny.spec.replace(motion=motion.replace(flow=motion.flow.replace(version=2)))
-    with pytest.raises(ExportError, match=r"motion\.flow\.version: expected 1"):
+    spec = tiny.spec.replace(motion=motion.replace(flow=motion.flow.replace(version=1)))
+    with pytest.raises(ExportError, match=r"motion\.flow\.version: expected 2"):
         export_release(build_model(spec, seed=0), tmp_path / "repository")
 
 
