@@ -31,8 +31,10 @@ app = typer.Typer(
 )
 model_app = typer.Typer(help="Look at models.", no_args_is_help=True)
 repo_app = typer.Typer(help="Look after a Triton repository.", no_args_is_help=True)
+kernels_app = typer.Typer(help="Build and look at the CUDA kernels.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 app.add_typer(repo_app, name="repo")
+app.add_typer(kernels_app, name="kernels")
 
 console = Console()
 
@@ -315,6 +317,43 @@ def prune_command(
     else:
         names = ", ".join(f"r{number}" for number in removed)
         console.print(f"removed {names}" if removed else "nothing to remove")
+
+
+@kernels_app.command("build")
+def build_command(
+    nvcc: Annotated[
+        Optional[Path],
+        typer.Option(help="CUDA compiler; found if absent: CUDA_HOME, PATH, wheels."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(help="File to write; where servers and exports look if absent."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile the CUDA kernels into one fat binary for all GPUs; needs nvcc and gcc, no GPU."""
+    from fgmclip.kernels.commands import run_build
+
+    with _progress() as bar:
+        task = bar.add_task("nvcc", total=None)
+        run_build(
+            nvcc=nvcc,
+            out=out,
+            as_json=as_json,
+            console=console,
+            progress=lambda code, done, total: bar.update(
+                task, description=code, completed=done, total=total
+            ),
+        )
+
+
+@kernels_app.command("info")
+def info_command(as_json: AsJson = False) -> None:
+    """Print registers, spills, shared memory, occupancy and bytes moved of each kernel."""
+    from fgmclip.kernels.commands import run_info
+
+    with Console(stderr=True).status("") as status:
+        run_info(as_json=as_json, console=console, report=lambda stage: status.update(stage))
 
 
 def _progress() -> Progress:
