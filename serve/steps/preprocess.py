@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgmclip.kernels import native
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess
 from fgmclip.serve.steps.step import (
     RequestParameters,
+    Step,
     StepConfig,
     StepError,
     Tensors,
@@ -92,10 +94,7 @@ class PreprocessStep:
 
     def __init__(self, config: StepConfig) -> None:
         """Read the parameters `preprocess` and `limits` of the config."""
-        self._parameters = PreprocessParameters.from_dict(
-            json.loads(config.parameters["preprocess"])
-        )
-        self._limits = FrameLimits(**json.loads(config.parameters["limits"]))
+        self._parameters, self._limits = read_parameters(config)
 
     def run(self, batch: Sequence[tuple[Tensors, RequestParameters]]) -> list[Any]:
         """Answer each request by itself: frames of two requests have two sizes."""
@@ -109,8 +108,8 @@ class PreprocessStep:
             frames,
             self._parameters,
             rois=rois,
-            color_matrix=_choice(parameters, "color_matrix", MATRICES),
-            color_range=_choice(parameters, "color_range", RANGES),
+            color_matrix=choice(parameters, "color_matrix", MATRICES),
+            color_range=choice(parameters, "color_range", RANGES),
         )
         tracks = 1 if rois is None else rois.shape[0]
         outputs: dict[str, NDArray[Any]] = {
@@ -122,7 +121,20 @@ class PreprocessStep:
         return outputs
 
 
-def _choice(parameters: RequestParameters, key: str, allowed: tuple[str, ...]) -> Any:
+def read_parameters(config: StepConfig) -> tuple[PreprocessParameters, FrameLimits]:
+    """Return the parameters `preprocess` and `limits` of a config."""
+    return (
+        PreprocessParameters.from_dict(json.loads(config.parameters["preprocess"])),
+        FrameLimits(**json.loads(config.parameters["limits"])),
+    )
+
+
+def choice(parameters: RequestParameters, key: str, allowed: tuple[str, ...]) -> Any:
+    """Return a parameter of a request, or None if it is not there.
+
+    Raises:
+        StepError: It is none of the allowed ones.
+    """
     value = parameters.get(key)
     if value is not None and value not in allowed:
         raise StepError(f"parameter {key}: expected {' or '.join(allowed)}, got {value!r}")
@@ -132,6 +144,16 @@ def _choice(parameters: RequestParameters, key: str, allowed: tuple[str, ...]) -
 class TritonPythonModel(TritonStep):
     """What Triton loads."""
 
-    def build(self, config: StepConfig) -> PreprocessStep:
-        """Return the preprocess step."""
+    def build(self, config: StepConfig) -> Step:
+        """Return the preprocess step, for the GPU of this instance or for a CPU."""
+        if config.gpu is not None:
+            from fgmclip.kernels.cuda.pycuda_device import PycudaDevice
+            from fgmclip.serve.steps.preprocess_gpu import GpuPreprocessStep
+
+            return GpuPreprocessStep(config, PycudaDevice(config.gpu))
+        if native.load_error is not None:
+            self.backend.Logger.log_warn(
+                f"preprocess: expected the compiled kernels, got {native.load_error}; NumPy gives "
+                "the same answers, many times slower; export with the server's version of Python"
+            )
         return PreprocessStep(config)
