@@ -6,6 +6,7 @@ those of the last T samples and sends them along, so any replica can answer the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from fgmclip.client.action import ActionClient
 from fgmclip.client.answers import ANSWERS, Decision, decisions
-from fgmclip.client.checks import Frames, check_frames, check_rois, color_parameters
+from fgmclip.client.checks import Boxes, Frames, check_frames, check_rois, color_parameters
 from fgmclip.client.errors import RefusedError, TagMismatchError
 from fgmclip.client.transport import Tensors
+from fgmclip.kernels.errors import KernelError
+from fgmclip.kernels.parameters import PreprocessParameters
+from fgmclip.kernels.preprocess import preprocess_u8
 from fgmclip.spec import PublicManifest
 
 STREAM_MODEL = "fgm_clip_stream"
 """The ensemble that takes new frames and the history of a window."""
+
+EDGE_MODEL = "fgm_clip_edge"
+"""The same for frames that were brought to the model's size here."""
 
 _VISUAL = ("VISUAL_HISTORY", "VISUAL_NEW")
 _MOTION = ("MOTION_HISTORY", "MOTION_NEW")
@@ -43,6 +50,7 @@ class StreamSession:
         self,
         client: ActionClient,
         *,
+        edge: bool = False,
         color_matrix: str | None = None,
         color_range: str | None = None,
     ) -> None:
@@ -50,6 +58,8 @@ class StreamSession:
 
         Args:
             client: Names the server.
+            edge: Bring frames to the model's size here, by the server's own kernels, and send no
+                more than that: the same answers for a fraction of the bytes.
             color_matrix: `bt601` or `bt709`; the model's default if None.
             color_range: `limited` or `full`, for NV12; the model's default if None.
 
@@ -57,7 +67,8 @@ class StreamSession:
             RefusedError: There is no such matrix or range.
         """
         self._client = client
-        self._parameters = color_parameters(color_matrix, color_range)
+        self._edge = edge
+        self._color: dict[str, Any] = {**color_parameters(color_matrix, color_range)}
         self._history: dict[str, NDArray[np.float32]] = {}
         self._tag = b""
 
@@ -110,10 +121,9 @@ class StreamSession:
         streams = (_VISUAL,) if manifest.spec.motion is None else (_VISUAL, _MOTION)
         check_frames(frames, manifest.limits, fewest=window if self.empty else 1, most=window)
         new = frames.shape[0] - 1
-        inputs: dict[str, NDArray[Any]] = {"FRAMES": frames}
-        if rois is not None:
-            inputs["ROI"] = check_rois(rois, frames, manifest.limits)
-        self._check_tracks(inputs)
+        boxes = None if rois is None else check_rois(rois, frames, manifest.limits)
+        self._check_tracks(1 if boxes is None else len(boxes))
+        inputs = self._samples(frames, boxes, manifest)
         if new < window:
             inputs |= {name: kept[:, new:] for name, kept in self._history.items()}
             inputs["HISTORY_TAG"] = np.array([self._tag], dtype=object)
@@ -126,8 +136,22 @@ class StreamSession:
         self._tag = bytes(outputs["TAG"].reshape(-1)[0])
         return answer
 
-    def _check_tracks(self, inputs: Tensors) -> None:
-        tracks = len(inputs["ROI"]) if "ROI" in inputs else 1
+    def _samples(
+        self, frames: Frames, boxes: Boxes | None, manifest: PublicManifest
+    ) -> dict[str, NDArray[Any]]:
+        """Return the inputs that hold the new samples."""
+        if not self._edge:
+            return {"FRAMES": frames} if boxes is None else {"FRAMES": frames, "ROI": boxes}
+        # The flow is the server's business, whatever version of it this host computes.
+        parameters = replace(PreprocessParameters.from_spec(manifest.spec), flow=None)
+        try:
+            pixels_u8, luma_u8 = preprocess_u8(frames, parameters, rois=boxes, **self._color)
+        except KernelError as error:
+            raise RefusedError(str(error)) from error
+        samples = {"PIXELS_U8": pixels_u8}
+        return samples if luma_u8 is None else samples | {"LUMA_U8": luma_u8}
+
+    def _check_tracks(self, tracks: int) -> None:
         kept = len(next(iter(self._history.values()))) if self._history else tracks
         if tracks != kept:
             raise RefusedError(
@@ -140,11 +164,11 @@ class StreamSession:
     ) -> Tensors:
         try:
             answer = self._client.transport.infer(
-                STREAM_MODEL,
+                EDGE_MODEL if self._edge else STREAM_MODEL,
                 inputs,
                 outputs,
                 timeout_seconds=self._client.timeouts.request_seconds,
-                parameters=self._parameters,
+                parameters={} if self._edge else self._color,
             )
         except RefusedError as error:
             # The name that the server's message starts with; a foreign tag is its only refusal.

@@ -10,10 +10,16 @@ Part = Literal["clip_image_encoder", "motion_encoder", "fusion_head"]
 PARTS: tuple[Part, ...] = ("clip_image_encoder", "motion_encoder", "fusion_head")
 """Submodules that become an engine each."""
 
-STEPS: tuple[str, ...] = ("preprocess", *PARTS, "window", "classify")
+STEPS: tuple[str, ...] = (
+    "preprocess",
+    "preprocess_edge",
+    *PARTS,
+    "window",
+    "classify",
+)
 """Models that belong to one release and carry its number in their names."""
 
-ENSEMBLES: tuple[str, ...] = ("fgm_clip", "fgm_clip_stream")
+ENSEMBLES: tuple[str, ...] = ("fgm_clip", "fgm_clip_stream", "fgm_clip_edge")
 """Public models; each names the steps of exactly one release."""
 
 _STEP = re.compile(r"^(?P<step>[a-z_]+)__r(?P<release>[1-9][0-9]*)$")

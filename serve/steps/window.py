@@ -43,7 +43,7 @@ class WindowStep:
 
     def answer(self, inputs: Tensors, parameters: RequestParameters) -> Mapping[str, NDArray[Any]]:
         """Return windows [R,T,width], new rows [R,k,width] for each stream, and TAG [1]."""
-        tracks = int(inputs["TRACKS"][0])
+        tracks = self._tracks(inputs)
         self._check_tag(inputs)
         outputs: dict[str, NDArray[Any]] = {"TAG": np.array([self._tag.encode()], dtype=object)}
         for name, history_name, window_name, new_name in self._streams:
@@ -55,6 +55,27 @@ class WindowStep:
             outputs[new_name] = new.copy()
             outputs[window_name] = np.concatenate([history, new], axis=1)
         return outputs
+
+    def _tracks(self, inputs: Tensors) -> int:
+        """Return R, which a request of whole frames says and one of the u8 stages implies."""
+        if "TRACKS" in inputs:
+            return int(inputs["TRACKS"][0])
+        rows = len(inputs["VISUAL"])
+        history = inputs.get("VISUAL_HISTORY")
+        if history is None or history.size == 0:
+            if rows % self._length:
+                raise StepError(
+                    f"PIXELS_U8: expected a multiple of {self._length} samples without a history, "
+                    f"one full window a track, got {rows}; send the history, or full windows"
+                )
+            return rows // self._length
+        tracks = len(history)
+        if rows % tracks:
+            raise StepError(
+                f"PIXELS_U8: expected a multiple of {tracks} samples, as many for each track of "
+                f"VISUAL_HISTORY, got {rows}"
+            )
+        return tracks
 
     def _check_tag(self, inputs: Tensors) -> None:
         histories = [inputs.get(names[1]) for names in self._streams]

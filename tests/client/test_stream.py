@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 from fgmclip.client import (
     ActionClient,
     ConnectError,
+    MockRequest,
     MockTransport,
     RefusedError,
     StreamSession,
     TagMismatchError,
 )
+from fgmclip.kernels.parameters import PreprocessParameters
+from fgmclip.kernels.preprocess import preprocess_u8
 from fgmclip.spec import PublicManifest
 
 WINDOW = 8
@@ -88,6 +92,44 @@ def test_what_travels_with_a_request(
         "MOTION_NEW",
         "TAG",
     }
+
+
+def test_an_edge_session_sends_the_u8_stages_of_its_own_colours(manifest: PublicManifest) -> None:
+    motion = manifest.spec.motion
+    assert motion is not None
+    # A server of another flow version: the flow is not computed here.
+    other = motion.replace(flow=motion.flow.replace(version=motion.flow.version + 1))
+    manifest = manifest.replace(spec=manifest.spec.replace(motion=other))
+    width, motion_width = manifest.spec.visual.width, motion.width
+
+    def answer(request: MockRequest) -> dict[str, NDArray[Any]]:
+        new = len(request.inputs["PIXELS_U8"])
+        return {
+            "LOGITS": np.zeros((1, len(manifest.spec.labels)), np.float32),
+            "PROBABILITIES": np.full((1, len(manifest.spec.labels)), 1 / 12, np.float32),
+            "EMBEDDING": np.zeros((1, 6), np.float32),
+            "VISUAL_NEW": np.zeros((1, new, width), np.float32),
+            "MOTION_NEW": np.zeros((1, new, motion_width), np.float32),
+            "TAG": np.array([manifest.embedding_tag.encode()], dtype=object),
+        }
+
+    transport = MockTransport(manifest, answer)
+    session = StreamSession(
+        ActionClient("nowhere:1", transport=transport), edge=True, color_matrix="bt709"
+    )
+    samples = video(11)
+    session.push(samples[:9])
+    session.push(samples[8:11])
+    parameters = replace(PreprocessParameters.from_spec(manifest.spec), flow=None)
+    pixels_u8, luma_u8 = preprocess_u8(samples[8:11], parameters, color_matrix="bt709")
+    first, second = transport.requests
+    assert first.model == second.model == "fgm_clip_edge"
+    assert first.parameters == {}
+    assert set(first.inputs) == {"PIXELS_U8", "LUMA_U8"}
+    np.testing.assert_array_equal(second.inputs["PIXELS_U8"], pixels_u8)
+    assert luma_u8 is not None
+    np.testing.assert_array_equal(second.inputs["LUMA_U8"], luma_u8)
+    assert second.inputs["VISUAL_HISTORY"].shape == (1, 6, width)
 
 
 def test_a_model_without_motion_has_no_motion_tensors(

@@ -37,12 +37,13 @@ def test_served_logits_are_pytorchs_on_32_clips(
     assert worst < 1e-4
 
 
+@pytest.mark.parametrize("edge", [False, True])
 @pytest.mark.parametrize("stride", range(1, 9))
 def test_a_stream_gives_the_clips_answers_at_every_stride(
-    client: ActionClient, moving_clip: MovingClip, stride: int
+    client: ActionClient, moving_clip: MovingClip, stride: int, edge: bool
 ) -> None:
     frames = moving_clip(100 + stride, frames=25)
-    session = StreamSession(client)
+    session = StreamSession(client, edge=edge)
     decisions = [(8, session.push(frames[:9]))]
     for end in range(8 + stride, 25, stride):
         decisions.append((end, session.push(frames[end - stride : end + 1])))
@@ -53,8 +54,21 @@ def test_a_stream_gives_the_clips_answers_at_every_stride(
         np.testing.assert_allclose(decision.embedding, clip.embedding, atol=1e-5)
 
 
+def test_tracks_resized_at_the_camera_are_answered_like_those_of_whole_frames(
+    client: ActionClient, moving_clip: MovingClip
+) -> None:
+    frames = moving_clip(3, frames=12)
+    rois = np.array([[0, 0, 60, 60], [30, 20, 140, 90]], np.float32)[:, None].repeat(12, axis=1)
+    sessions = [StreamSession(client, edge=edge) for edge in (False, True)]
+    for part in (slice(0, 9), slice(8, 12)):
+        answers = [session.push_tracks(frames[part], rois[:, part]) for session in sessions]
+        for whole, edge in zip(*answers, strict=True):
+            np.testing.assert_allclose(edge.logits, whole.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("edge", [False, True])
 def test_a_stream_decision_encodes_only_its_new_frames(
-    server: EmbeddedServer, client: ActionClient, moving_clip: MovingClip
+    server: EmbeddedServer, client: ActionClient, moving_clip: MovingClip, edge: bool
 ) -> None:
     def encoded() -> dict[str, int]:
         with triton.InferenceServerClient(server.url) as stock:
@@ -62,7 +76,7 @@ def test_a_stream_decision_encodes_only_its_new_frames(
         return {item.name.partition("__")[0]: item.inference_count for item in statistics}
 
     frames = moving_clip(7, frames=12)
-    session = StreamSession(client)
+    session = StreamSession(client, edge=edge)
     before = encoded()
     session.push(frames[:9])
     first = encoded()

@@ -74,6 +74,30 @@ def test_wrong_frames_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("pixels", "luma", "words"),
+    [
+        ((8, 32, 32, 3), (8, 2, 64, 64), r"\[-1,64,64,3\], got \[8,32,32,3\]"),
+        ((8, 64, 64, 3), (7, 2, 64, 64), r"LUMA_U8: expected \[8,2,64,64\].* got \[7, 2, 64, 64\]"),
+        ((0, 64, 64, 3), (0, 2, 64, 64), "PIXELS_U8: expected 1 to 64 samples"),
+        ((65, 64, 64, 3), (65, 2, 64, 64), "PIXELS_U8: expected 1 to 64 samples.* got 65"),
+        ((9, 64, 64, 3), (9, 2, 64, 64), "expected a multiple of 8 samples without a history"),
+    ],
+)
+def test_wrong_u8_stages_are_refused(
+    server: EmbeddedServer,
+    client: ActionClient,
+    moving_clip: MovingClip,
+    pixels: tuple[int, ...],
+    luma: tuple[int, ...],
+    words: str,
+) -> None:
+    with pytest.raises(triton.InferenceServerException) as caught:
+        ask(server, "fgm_clip_edge", PIXELS_U8=black(*pixels), LUMA_U8=black(*luma))
+    assert re.search(words, str(caught.value))
+    assert client.classify_window(moving_clip(0)).label
+
+
+@pytest.mark.parametrize(
     ("box", "words"),
     [
         ([np.nan, 0, 10, 10], "ROI"),

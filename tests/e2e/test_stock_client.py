@@ -25,13 +25,27 @@ def stock(server: EmbeddedServer) -> Iterator[triton.InferenceServerClient]:
         yield connected
 
 
+def tensor(name: str, *shape: int) -> triton.InferInput:
+    values: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    made = triton.InferInput(name, list(shape), "UINT8")
+    made.set_data_from_numpy(values)
+    return made
+
+
 def frames_input(count: int) -> triton.InferInput:
-    frames: NDArray[np.uint8] = np.random.default_rng(0).integers(
-        0, 256, (count, 72, 96, 3), dtype=np.uint8
-    )
-    tensor = triton.InferInput("FRAMES", list(frames.shape), "UINT8")
-    tensor.set_data_from_numpy(frames)
-    return tensor
+    return tensor("FRAMES", count, 72, 96, 3)
+
+
+def full_window(ensemble: str) -> list[triton.InferInput]:
+    if ensemble != "fgm_clip_edge":
+        return [frames_input(9)]
+    spec = preset("demo")
+    assert spec.motion is not None
+    size, motion_size = spec.visual.image_size, spec.motion.size
+    return [
+        tensor("PIXELS_U8", 8, size, size, 3),
+        tensor("LUMA_U8", 8, 2, motion_size, motion_size),
+    ]
 
 
 def test_the_classification_extension_gives_labels(stock: triton.InferenceServerClient) -> None:
@@ -53,15 +67,21 @@ def subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("ensemble", "names"), [("fgm_clip", CLIP_OUTPUTS), ("fgm_clip_stream", STREAM_OUTPUTS)]
+    ("ensemble", "names"),
+    [
+        ("fgm_clip", CLIP_OUTPUTS),
+        ("fgm_clip_stream", STREAM_OUTPUTS),
+        ("fgm_clip_edge", STREAM_OUTPUTS),
+    ],
 )
 def test_any_subset_of_outputs_can_be_requested(
     stock: triton.InferenceServerClient, ensemble: str, names: tuple[str, ...]
 ) -> None:
-    everything = stock.infer(ensemble, [frames_input(9)], client_timeout=30)
+    inputs = full_window(ensemble)
+    everything = stock.infer(ensemble, inputs, client_timeout=30)
     for subset in subsets(names):
         outputs = [triton.InferRequestedOutput(name) for name in subset]
-        answer = stock.infer(ensemble, [frames_input(9)], outputs=outputs, client_timeout=30)
+        answer = stock.infer(ensemble, inputs, outputs=outputs, client_timeout=30)
         assert {item.name for item in answer.get_response().outputs} == set(subset)
         for name in subset:
             if name != "TAG":

@@ -39,6 +39,10 @@ def request(tracks: int, new: int, *, seed: int = 0) -> dict[str, NDArray[Any]]:
     return inputs
 
 
+def without_tracks(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name: value for name, value in inputs.items() if name != "TRACKS"}
+
+
 def refusal(inputs: dict[str, NDArray[Any]]) -> str:
     (answer,) = step().run([(inputs, {})])
     assert isinstance(answer, StepError)
@@ -129,3 +133,20 @@ def test_new_rows_are_a_copy_of_their_own() -> None:
     answer = step().answer(inputs, {})
     assert not np.shares_memory(answer["VISUAL_NEW"], answer["VISUAL_WINDOW"])
     assert not np.shares_memory(answer["VISUAL_NEW"], inputs["VISUAL"])
+
+
+@given(tracks=st.integers(1, 3), new=st.integers(1, T))
+def test_tracks_follow_from_the_history_or_from_full_windows(tracks: int, new: int) -> None:
+    inputs = request(tracks, new)
+    told, implied = step().answer(inputs, {}), step().answer(without_tracks(inputs), {})
+    for name, value in told.items():
+        np.testing.assert_array_equal(implied[name], value)
+
+
+def test_rows_that_are_no_whole_windows_are_refused() -> None:
+    inputs = without_tracks(request(1, T))
+    inputs = {name: value[:-1] for name, value in inputs.items()}
+    assert "expected a multiple of 4 samples without a history" in refusal(inputs)
+    inputs = without_tracks(request(2, 1))
+    inputs["VISUAL"] = np.concatenate([inputs["VISUAL"], inputs["VISUAL"][:1]])
+    assert "expected a multiple of 2 samples, as many for each track" in refusal(inputs)
