@@ -48,7 +48,7 @@ class ReleaseManifest(FrozenSpec):
 
     format: Literal[1] = MANIFEST_FORMAT
     public: PublicManifest
-    target: Literal["cpu"]
+    target: Literal["cpu", "onnx-gpu"]
     precision_asked: str
     precision_built: dict[str, str]
     created: str

@@ -26,6 +26,14 @@ from fgmclip.export.manifest import ReleaseManifest, folder_hashes
 from fgmclip.export.names import ENSEMBLES, STEPS, Part, step_name
 from fgmclip.export.repository import Repository
 from fgmclip.export.tags import embedding_tag, model_tag
+from fgmclip.export.targets import (
+    ENGINE_FILE,
+    GPU_PYTHON_STEPS,
+    Target,
+    add_gpu_kernels,
+    place,
+    runs_in_python,
+)
 from fgmclip.kernels import native
 from fgmclip.model.network import FgmClip
 from fgmclip.model.onnx_graph import to_onnx
@@ -36,7 +44,6 @@ from fgmclip.spec.flow import FLOW_VERSION
 # Not `importlib.resources`: an editable install with a compiled module lies in two places.
 PACKAGE = Path(fgmclip.__file__).parent
 PRECISION = "fp32"
-ENGINE_FILE = "model.onnx"
 CLASS_FILE = "classes.npz"
 TOOLS = ("fgmclip", "numpy", "onnx", "onnxruntime", "onnxscript", "open_clip_torch", "torch")
 
@@ -55,13 +62,18 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 
 def export_release(
-    model: FgmClip, repository: Path, *, report: Callable[[str], None] = lambda stage: None
+    model: FgmClip,
+    repository: Path,
+    *,
+    target: Target = "cpu",
+    report: Callable[[str], None] = lambda stage: None,
 ) -> ReleaseManifest:
     """Export a model to ONNX Runtime engines and publish them as the next release.
 
     Args:
         model: The model, in evaluation mode.
         repository: The repository's directory; made if absent.
+        target: Where the engines will run; nothing of a GPU is verified without one.
         report: Called with the name of each stage as it begins.
 
     Returns:
@@ -70,13 +82,14 @@ def export_release(
     Raises:
         GateError: A graph or the chain differs from PyTorch; nothing was published.
         BusyError: Another process is publishing into the repository.
-        ExportError: The model's flow is another version's.
+        ExportError: The model's flow is another version's, or the CUDA kernels that the target
+            needs were not built.
     """
     _check_flow(model.spec)
-    target = Repository(repository)
-    with target.lock():
-        target.sweep()
-        release = target.next_release()
+    live = Repository(repository)
+    with live.lock():
+        live.sweep()
+        release = live.next_release()
         public = PublicManifest(
             release=release,
             model_tag=model_tag(model, PRECISION),
@@ -86,8 +99,8 @@ def export_release(
             spec=model.spec,
             limits=Limits(),
         )
-        target.staging.mkdir(parents=True)
-        graphs = _write_steps(model, public, target.staging, report)
+        live.staging.mkdir(parents=True)
+        graphs = _write_steps(model, public, live.staging, target, report)
         classes = class_arrays(model)
         checks = check_graphs(
             model, graphs, lambda embedding: class_logits(embedding, classes), report
@@ -95,7 +108,7 @@ def export_release(
         report("publish")
         manifest = ReleaseManifest(
             public=public,
-            target="cpu",
+            target=target,
             precision_asked=PRECISION,
             precision_built=dict.fromkeys(graphs, PRECISION),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -103,7 +116,7 @@ def export_release(
             | {"python": platform.python_version()},
             files={
                 name: digest
-                for folder in sorted(target.staging.iterdir())
+                for folder in sorted(live.staging.iterdir())
                 for name, digest in folder_hashes(folder, folder.name).items()
             },
             ensembles={
@@ -114,7 +127,7 @@ def export_release(
             },
             checks=checks,
         )
-        target.publish(manifest)
+        live.publish(manifest)
     return manifest
 
 
@@ -133,7 +146,11 @@ def _check_flow(spec: ModelSpec) -> None:
 
 
 def _write_steps(
-    model: FgmClip, public: PublicManifest, staging: Path, report: Callable[[str], None]
+    model: FgmClip,
+    public: PublicManifest,
+    staging: Path,
+    target: Target,
+    report: Callable[[str], None],
 ) -> dict[Part, Path]:
     spec, release = model.spec, public.release
     engine = {"runtime": "onnxruntime", "engine": ENGINE_FILE}
@@ -148,10 +165,15 @@ def _write_steps(
     for step in STEPS:
         if step in parameters:
             folder = staging / step_name(step, release)
-            shutil.copytree(SKELETON / step, folder, ignore=shutil.ignore_patterns("__pycache__"))
+            (folder / "1").mkdir(parents=True)
             config = model_config(step, spec, release, parameters[step])
+            place(config, step, target)
             (folder / "config.pbtxt").write_text(format_config(config))
-            _copy_modules(folder / "1", MODULES[step])
+            if runs_in_python(step, target):
+                shutil.copy(SKELETON / step / "1" / "model.py", folder / "1")
+                _copy_modules(folder / "1", MODULES[step])
+                if target != "cpu" and step in GPU_PYTHON_STEPS:
+                    add_gpu_kernels(folder / "1" / "fgmclip" / "kernels")
     classify = staging / step_name("classify", release)
     write_class_file(classify / "1" / CLASS_FILE, model)
     (classify / "labels.txt").write_text("".join(f"{label}\n" for label in spec.labels))
@@ -164,15 +186,15 @@ def _write_steps(
 
 
 def _copy_modules(version: Path, modules: tuple[str, ...]) -> None:
-    target = version / "fgmclip"
-    target.mkdir()
-    shutil.copy(PACKAGE / "__init__.py", target)
+    package = version / "fgmclip"
+    package.mkdir()
+    shutil.copy(PACKAGE / "__init__.py", package)
     for module in modules:
         shutil.copytree(
-            PACKAGE / module, target / module, ignore=shutil.ignore_patterns(*NOT_SERVED)
+            PACKAGE / module, package / module, ignore=shutil.ignore_patterns(*NOT_SERVED)
         )
-        for parent in (target / module).relative_to(target).parents[:-1]:
-            shutil.copy(PACKAGE / parent / "__init__.py", target / parent)
+        for parent in (package / module).relative_to(package).parents[:-1]:
+            shutil.copy(PACKAGE / parent / "__init__.py", package / parent)
     compiled = native.module_file()
     if "kernels" in modules and compiled is not None:
-        shutil.copy(compiled, target / "kernels")
+        shutil.copy(compiled, package / "kernels")

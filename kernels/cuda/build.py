@@ -64,6 +64,7 @@ _FIGURES = {
     "barriers": re.compile(r"used (\d+) barriers"),
     "shared": re.compile(r"(\d+) bytes smem"),
 }
+_SUMMED = ("stack", "spill_stores", "spill_loads")
 _ENTRY = re.compile(r"\.entry (?P<kernel>\w+)\(.*?\)(?P<directives>[^{]*)\{", re.DOTALL)
 _MAX_THREADS = re.compile(r"\.maxntid (\d+)(?:, (\d+))?(?:, (\d+))?")
 
@@ -191,12 +192,18 @@ def read_figures(log: str, max_threads: dict[str, int]) -> Iterator[KernelFigure
     heads = list(_COMPILING.finditer(log))
     for head, following in zip(heads, [*heads[1:], None], strict=True):
         text = log[head.end() : following.start() if following else None]
-        found = {name: pattern.search(text) for name, pattern in _FIGURES.items()}
+        # A function that the kernel calls without inlining it has a line of its own.
+        found = {
+            name: [int(n) for n in pattern.findall(text)] for name, pattern in _FIGURES.items()
+        }
         yield KernelFigures(
             kernel=head["kernel"],
             architecture=head["code"],
             max_threads=max_threads.get(head["kernel"], 0),
-            **{name: int(match[1]) if match else 0 for name, match in found.items()},
+            **{
+                name: sum(values) if name in _SUMMED else max(values, default=0)
+                for name, values in found.items()
+            },
         )
 
 

@@ -64,16 +64,25 @@ def export_command(
         str, typer.Argument(help="Checkpoint, or a preset's name with --random-weights.")
     ],
     repository: Annotated[Path, typer.Option(help="Triton repository to publish into.")],
-    target: Annotated[str, typer.Option(help="Where the engines run: cpu.")] = "cpu",
+    target: Annotated[
+        str,
+        typer.Option(
+            help="Where the engines run: cpu (in Python steps) or onnx-gpu (in Triton's own "
+            "onnxruntime backend, with the CUDA kernels before it)."
+        ),
+    ] = "cpu",
     random_weights: RandomWeights = None,
     as_json: AsJson = False,
 ) -> None:
     """Export a checkpoint and publish it as the next release of a live Triton repository."""
     from fgmclip.export.release import export_release, stages
     from fgmclip.export.sources import open_model
+    from fgmclip.export.targets import TARGETS
 
-    if target != "cpu":
-        raise typer.BadParameter(f"expected cpu, got {target}", param_hint="--target")
+    if target not in TARGETS:
+        raise typer.BadParameter(
+            f"expected {' or '.join(TARGETS)}, got {target}", param_hint="--target"
+        )
     with _progress() as progress:
         task = progress.add_task("read checkpoint", total=None)
         model = open_model(checkpoint, random_weights=random_weights)
@@ -81,6 +90,7 @@ def export_command(
         manifest = export_release(
             model,
             repository,
+            target=target,
             report=lambda stage: progress.update(task, description=stage, advance=1),
         )
     if as_json:
