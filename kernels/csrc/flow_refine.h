@@ -101,12 +101,13 @@ class Refinement {
 
     void prepare() const {
         // What lies past the last column would shrink with every pass, and numbers near the smallest
-        // take a hundred times longer: there the flow is 0.
+        // take a hundred times longer; and memory there may hold no numbers at all, of which 0 times
+        // is none. There the flow is 0, as far as the last vector's right neighbours.
         for (int y = 0; y < side_; ++y) {
             for (const Halves& flow : {b_.flow_u, b_.flow_v}) {
                 for (int odd = 0; odd < 2; ++odd) {
                     float* row = around(flow, y, odd).here;
-                    for (int x = columns(odd); x < round_up(even_, kLanes); ++x) {
+                    for (int x = columns(odd); x <= round_up(even_, kLanes); ++x) {
                         row[x] = 0.0f;
                     }
                 }

@@ -9,8 +9,10 @@ namespace fgmclip {
 extern const Operations FGMCLIP_TARGET;
 
 const Operations FGMCLIP_TARGET = {
-    FGMCLIP_TARGET_NAME, strip,           pixel_rows,       luma_rows,
-    normalize_plane,     frame_difference, optical_flow,
+    FGMCLIP_TARGET_NAME, strip,
+    pixel_rows,          luma_rows,
+    normalize_plane,     normalize_pixels,
+    frame_difference,    optical_flow,
 };
 
 }  // namespace fgmclip

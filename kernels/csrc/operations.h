@@ -97,6 +97,10 @@ struct Operations {
     void (*normalize_plane)(const std::uint8_t* levels, std::size_t count, float mean, float std,
                             float* out);
 
+    // The same for pixels of three interleaved levels, into planes that lie `plane` values apart.
+    void (*normalize_pixels)(const std::uint8_t* levels, std::size_t count, const float* mean,
+                             const float* std, float* out, std::size_t plane);
+
     // (later - earlier) / 255.
     void (*frame_difference)(const std::uint8_t* earlier, const std::uint8_t* later,
                              std::size_t count, float* out);

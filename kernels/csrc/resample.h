@@ -306,15 +306,32 @@ void luma_rows(const Region& region, const std::int32_t* sums, std::ptrdiff_t pa
     }
 }
 
+// A byte has 256 values: each is computed once, then looked up.
+struct Levels {
+    float table[256];
+
+    Levels(float mean, float std) {
+        for (int level = 0; level < 256; ++level) {
+            table[level] = (static_cast<float>(level) / 255.0f - mean) / std;
+        }
+    }
+};
+
 void normalize_plane(const std::uint8_t* levels, std::size_t count, float mean, float std,
                      float* out) {
-    // A byte has 256 values: each is computed once, then looked up.
-    float table[256];
-    for (int level = 0; level < 256; ++level) {
-        table[level] = (static_cast<float>(level) / 255.0f - mean) / std;
-    }
+    const Levels values(mean, std);
     for (std::size_t i = 0; i < count; ++i) {
-        out[i] = table[levels[i]];
+        out[i] = values.table[levels[i]];
+    }
+}
+
+void normalize_pixels(const std::uint8_t* levels, std::size_t count, const float* mean,
+                      const float* std, float* out, std::size_t plane) {
+    const Levels red(mean[0], std[0]), green(mean[1], std[1]), blue(mean[2], std[2]);
+    for (std::size_t i = 0; i < count; ++i) {
+        out[i] = red.table[levels[3 * i]];
+        out[plane + i] = green.table[levels[3 * i + 1]];
+        out[2 * plane + i] = blue.table[levels[3 * i + 2]];
     }
 }
 

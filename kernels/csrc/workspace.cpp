@@ -193,19 +193,16 @@ void Workspace::luma(const Frames& frames, const RegionKey& region, const Color&
 
 void Workspace::normalize(const std::uint8_t* levels, int count, int size,
                           const Normalization& how, float* values) {
+    // Parts of an image: a stream brings one at a time.
+    constexpr std::size_t kPart = 16384;
     const std::size_t plane = static_cast<std::size_t>(size) * size;
-    make_room(planes_, 3 * plane);
-    pool_.run(count, [&](int index, int thread) {
-        std::uint8_t* planes = planes_[thread].room(0);
-        const std::uint8_t* from = levels + static_cast<std::size_t>(index) * 3 * plane;
-        for (std::size_t c = 0; c < 3; ++c) {
-            std::uint8_t* part = planes + c * plane;
-            for (std::size_t i = 0; i < plane; ++i) {
-                part[i] = from[3 * i + c];
-            }
-            operations_->normalize_plane(part, plane, how.mean[c], how.std[c],
-                                         values + (static_cast<std::size_t>(index) * 3 + c) * plane);
-        }
+    const int parts = static_cast<int>((plane + kPart - 1) / kPart);
+    pool_.run(count * parts, [&](int index, int) {
+        const std::size_t image = static_cast<std::size_t>(index / parts);
+        const std::size_t begin = static_cast<std::size_t>(index % parts) * kPart;
+        const std::size_t first = image * 3 * plane;
+        operations_->normalize_pixels(levels + first + 3 * begin, std::min(kPart, plane - begin),
+                                      how.mean, how.std, values + first + begin, plane);
     });
 }
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fgmclip.kernels import _native
 from fgmclip.kernels.color import Color, constants
 from fgmclip.kernels.parameters import FlowParameters, PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess, preprocess_u8
@@ -26,14 +27,8 @@ MACHINES = {
 }
 
 
-@pytest.fixture(scope="module", params=MACHINES)
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command that runs the C++ build for a machine."""
-    compiler, emulator = MACHINES[request.param]
-    missing = [name for name in (compiler, *emulator) if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} not here: not compared on {request.param}")
-    out = tmp_path_factory.mktemp(request.param) / "preprocess"
+def compile_with(program: str, compiler: str, out: Path, *options: str) -> None:
+    """Compile a program of `standalone/` and the C++ build, for one instruction set."""
     names = ("dispatch", "operations", "plan", "pool", "workspace")
     command = [
         compiler,
@@ -43,15 +38,27 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         "-Wno-psabi",
         "-static",
         "-pthread",
+        *options,
         f"-I{CSRC}",
         "-DFGMCLIP_TARGET=operations_portable",
         '-DFGMCLIP_TARGET_NAME="portable"',
-        str(Path(__file__).parent / "standalone" / "main.cpp"),
+        str(Path(__file__).parent / "standalone" / f"{program}.cpp"),
         *(str(CSRC / f"{name}.cpp") for name in names),
         "-o",
         str(out),
     ]
     subprocess.run(command, check=True)
+
+
+@pytest.fixture(scope="module", params=MACHINES)
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command that runs the C++ build for a machine."""
+    compiler, emulator = MACHINES[request.param]
+    missing = [name for name in (compiler, *emulator) if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not here: not compared on {request.param}")
+    out = tmp_path_factory.mktemp(request.param) / "preprocess"
+    compile_with("main", compiler, out)
     return [*emulator, str(out)]
 
 
@@ -105,3 +112,18 @@ def test_any_machine_gives_the_same_bits_and_keeps_its_memory(
         found = found[expected.nbytes :]
     assert found == b""
     assert run.stderr == b"0", "a request like the one before allocated memory"
+
+
+@pytest.mark.parametrize("level", ["", "-march=x86-64-v3", "-march=x86-64-v4"])
+def test_what_memory_held_before_does_not_matter(tmp_path: Path, level: str) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not here: memory that holds no numbers was not tried")
+    name = {"": "portable", "-march=x86-64-v3": "avx2", "-march=x86-64-v4": "avx512"}[level]
+    try:
+        _native.Kernels(1, name)
+    except ValueError:
+        pytest.skip(f"this machine has no {name}")
+    program = tmp_path / "poison"
+    compile_with("poison", "g++", program, *filter(None, [level]))
+    run = subprocess.run([str(program)], capture_output=True, text=True, check=True)
+    assert run.stdout == "", "patch/side of flows that differ"
