@@ -102,9 +102,9 @@ inline Lines lines(const Frame& frame, const Region& region, int strip) {
     return result;
 }
 
-// NV12 in strips to RGB in strips: [columns, 3, 16]. `uv` [pairs, 2, 16] begins at the pair of
-// column `odd`, 1 where the first column is the second of its pair.
-inline void color_strip(const Color& color, const std::uint8_t* y, const std::uint8_t* uv, int odd,
+// NV12 in strips to RGB in strips, [columns, 3, 16], and Y to luma in place. `uv` [pairs, 2, 16]
+// begins at the pair of column `odd`, 1 where the first column is the second of its pair.
+inline void color_strip(const Color& color, std::uint8_t* y, const std::uint8_t* uv, int odd,
                         int columns, const Lines& row, std::uint8_t* rgb) {
     for (int part = 0; part < kStrip; part += kLanes) {
         const Bytes seen = load<Bytes>(row.mask + part);
@@ -121,6 +121,9 @@ inline void color_strip(const Color& color, const std::uint8_t* y, const std::ui
             }
             const Ints level =
                 (widen(y + column * kStrip + part) - color.black) * color.luma + (1 << 15);
+            if (color.black != 0) {
+                store_levels(y + column * kStrip + part, level >> kColorBits);
+            }
             std::uint8_t* to = rgb + column * 3 * kStrip + part;
             store_levels(to, (level + red) >> kColorBits);
             store_levels(to + kStrip, (level - green) >> kColorBits);
@@ -229,8 +232,9 @@ void strip(const Frame& frame, const Region& region, const Color& color, int ind
             const int odd = x % 2;
             turn(row.chroma, mask, x - odd, (x + count + 1) / 2 * 2, scratch.planes);
             color_strip(color, luma, scratch.planes, odd, count, row, rgb);
+        } else {
+            luma_of_y(color, luma, count);
         }
-        luma_of_y(color, luma, count);
     }
     if (sums != nullptr) {
         area_across(region.luma_across, region.first_column, scratch.luma, sums + index * kStrip,
