@@ -52,6 +52,9 @@ REGRESSION = 3
 NOISY = 0.2
 """Share of disturbed rounds beyond which the reader is warned."""
 
+WIDTH = 120
+"""Columns that the tables need."""
+
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -237,6 +240,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench and return the exit status."""
     arguments = _parse(argv)
     console = Console()
+    # A log or a pipe has no width of its own, and a narrow one would cut figures off.
+    console.width = max(console.width, WIDTH)
     try:
         report = run(arguments, console)
     except (FgmclipError, KernelError, BuildError) as error:
