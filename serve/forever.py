@@ -14,6 +14,7 @@ SAFE_VERSION = (2, 59)
 """Triton 25.07, the first release without CVE-2025-23310, -23311, -23319, -23320 and -23334."""
 
 _LOOK_SECONDS = 0.5
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve_forever(
@@ -34,8 +35,8 @@ def serve_forever(
     Raises:
         ServeError: The server cannot be started, or ended by itself.
     """
-    ended = signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a shell that starts a program in the background has it ignored.
+    before = {number: signal.signal(number, _interrupt) for number in _ENDING}
     try:
         with EmbeddedServer(
             repository, grpc_port=grpc_port, metrics_port=metrics_port, watch=True
@@ -46,7 +47,8 @@ def serve_forever(
     except KeyboardInterrupt:
         console.print("ended", highlight=False)
     finally:
-        signal.signal(signal.SIGTERM, ended)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
