@@ -19,7 +19,7 @@ quiet machine up to a tenth, as two libraries' threads take over from each other
 neighbour a third to more than the whole."""
 
 PATIENCE = 3
-"""Rounds that are added at most for disturbed ones, in rounds that were asked for."""
+"""What `race` adds at most for disturbed rounds, in rounds that were asked for."""
 
 _PAUSE = 0.05
 """What is waited after a disturbed round, seconds: neighbours work in bursts."""
@@ -96,6 +96,7 @@ def race(
     *,
     rounds: int,
     calls: int = 3,
+    patience: int = PATIENCE,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, Timing]:
     """Let the competitors take turns.
@@ -109,6 +110,7 @@ def race(
             that a call can take other data than the one before it.
         rounds: Turns of each competitor that count: the least disturbed ones.
         calls: Calls of a turn that count.
+        patience: Rounds that are added at most for disturbed ones, in rounds that were asked for.
         tick: Called after each of those rounds.
 
     Returns:
@@ -129,7 +131,7 @@ def race(
             medians[-1][name] = float(np.median(times))
             fastest[name] = min(fastest[name], *times)
         waits.append((_waited_for_processor() - waited) / (time.perf_counter() - began))
-        if waits[-1] > QUIET and turn < done + PATIENCE * rounds:
+        if waits[-1] > QUIET and turn < done + patience * rounds:
             time.sleep(_PAUSE)
             continue
         done += 1

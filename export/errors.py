@@ -9,7 +9,13 @@ FgmclipError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from fgmclip.spec.errors import FgmclipError
+
+if TYPE_CHECKING:
+    from fgmclip.export.gate import Verdict
 
 
 class ExportError(FgmclipError):
@@ -25,6 +31,15 @@ class BusyError(ExportError, BlockingIOError):
 
 
 class GateError(ExportError):
-    """An engine did not prove itself, so nothing was published."""
+    """An engine did not prove itself, so nothing was published.
+
+    Attributes:
+        verdicts: What the gate saw of every engine; empty where it did not come that far.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, verdicts: Sequence[Verdict] = ()) -> None:
+        """Refuse, with what was seen."""
+        super().__init__(message)
+        self.verdicts = tuple(verdicts)

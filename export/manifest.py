@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fgmclip.export.errors import RepositoryError
+from fgmclip.export.gate import GateReport
 from fgmclip.spec import PublicManifest, SpecError
 from fgmclip.spec.base import FrozenSpec
 from fgmclip.spec.manifest import MANIFEST_FORMAT
@@ -43,7 +44,8 @@ class ReleaseManifest(FrozenSpec):
         tools: Versions of the tools that made the release.
         files: SHA-256 of each file, by path below the repository.
         ensembles: `config.pbtxt` of each public ensemble that serves this release.
-        checks: Comparison with PyTorch.
+        checks: Comparison of the fp32 graphs with PyTorch.
+        gate: What the gate saw of every rung; None where only fp32 was asked for.
     """
 
     format: Literal[1] = MANIFEST_FORMAT
@@ -56,6 +58,7 @@ class ReleaseManifest(FrozenSpec):
     files: dict[str, str]
     ensembles: dict[str, str]
     checks: tuple[PartCheck, ...] = Field(default=())
+    gate: GateReport | None = None
 
     @property
     def release(self) -> int:

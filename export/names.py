@@ -42,6 +42,11 @@ def manifest_name(release: int) -> str:
     return f"manifest-r{release}.json"
 
 
+def gate_name(release: int) -> str:
+    """Return the file name of a release's gate report, for example `gate-r7.md`."""
+    return f"gate-r{release}.md"
+
+
 def manifest_release(name: str) -> int | None:
     """Return the release of a manifest's file name, or None if it is no manifest."""
     match = _MANIFEST.match(name)

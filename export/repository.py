@@ -21,6 +21,7 @@ from fgmclip.export.errors import BusyError, RepositoryError
 from fgmclip.export.manifest import ReleaseManifest, file_sha256, read_manifest
 from fgmclip.export.names import (
     ENSEMBLES,
+    gate_name,
     labels_name,
     manifest_name,
     manifest_release,
@@ -31,7 +32,7 @@ from fgmclip.spec.manifest import MANIFEST_PARAMETER
 
 LOCK_FILE = ".fgmclip.lock"
 STAGING = ".staging"
-_TEMPORARY = ".writing-"
+TEMPORARY = ".writing-"
 
 
 class Repository:
@@ -116,7 +117,7 @@ class Repository:
             if release is not None and release not in known:
                 shutil.rmtree(path)
         for folder in (self.path, *(self.path / name for name in ENSEMBLES)):
-            for path in folder.glob(f"{_TEMPORARY}*"):
+            for path in folder.glob(f"{TEMPORARY}*"):
                 path.unlink()
 
     def publish(self, manifest: ReleaseManifest) -> None:
@@ -148,8 +149,10 @@ class Repository:
         labels = "".join(f"{label}\n" for label in manifest.public.spec.labels)
         for ensemble, config in manifest.ensembles.items():
             folder = self.path / ensemble
-            # Triton wants a version folder even for an ensemble.
+            # Triton wants a version folder even for an ensemble; git and object stores drop an
+            # empty one.
             (folder / "1").mkdir(parents=True, exist_ok=True)
+            (folder / "1" / ".gitkeep").touch()
             _write_atomically(folder / labels_name(release), labels)
             _write_atomically(folder / "config.pbtxt", config)
 
@@ -164,6 +167,7 @@ class Repository:
         for release in removed:
             # The manifest first: without it the folders are leftovers that `sweep` removes.
             (self.path / manifest_name(release)).unlink()
+            (self.path / gate_name(release)).unlink(missing_ok=True)
             self._remove_steps(release)
         return removed
 
@@ -176,7 +180,7 @@ class Repository:
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
     with temporary.open("w") as file:
         file.write(text)
         file.flush()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import fgmclip
 from fgmclip.export.errors import ExportError
+from fgmclip.export.outliers import inject_outliers
 from fgmclip.model.build import build_model
 from fgmclip.model.checkpoint import load_checkpoint
 from fgmclip.model.network import FgmClip
@@ -14,19 +15,25 @@ from fgmclip.spec import PRESETS, preset
 DEMO_CHECKPOINT = Path(fgmclip.__file__).parent / "assets" / "demo.safetensors"
 
 
-def open_model(source: str, *, random_weights: int | None = None) -> FgmClip:
+def open_model(
+    source: str, *, random_weights: int | None = None, outliers: bool = False
+) -> FgmClip:
     """Return the model that a user names.
 
     Args:
         source: A checkpoint's path, `demo` for the shipped one, or a preset's name.
         random_weights: Seed of random weights for a preset, instead of a checkpoint.
+        outliers: Whether random weights get outlier channels, as trained ones have.
 
     Raises:
         ExportError: The source is neither a file nor a preset, or a preset lacks its weights.
         CheckpointError: The checkpoint is refused.
     """
     if random_weights is not None:
-        return build_model(preset(source), seed=random_weights)
+        model = build_model(preset(source), seed=random_weights)
+        if outliers:
+            inject_outliers(model, seed=random_weights)
+        return model
     path = Path(source)
     if path.exists():
         return load_checkpoint(path)

@@ -54,7 +54,7 @@ def test_every_row_says_where_or_why_not(row: list[str]) -> None:
 def test_a_command_of_the_readme_is_one_of_ours(command: str) -> None:
     words = shlex.split(command)[1:]
     options = [word for word in words if word.startswith("--")]
-    subcommand = words[:2] if words[0] in ("kernels", "model", "repo") else words[:1]
+    subcommand = words[:2] if words[0] in ("engine", "kernels", "model", "repo") else words[:1]
     result = CliRunner().invoke(app, [*subcommand, "--help"], terminal_width=200)
     assert result.exit_code == 0, result.output
     for option in options:

@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+OPTIONS: dict[str, tuple[str, ...]] = {"onnxruntime": (), "openvino": ("precision",)}
+"""What each runtime can be told, beside its engine's file."""
+
 
 class Runtime(Protocol):
     """A loaded engine: named arrays in, named arrays out."""
@@ -16,20 +19,35 @@ class Runtime(Protocol):
         """Run the engine; axis 0 of every input and output is the batch."""
 
 
-def open_runtime(name: str, engine: Path) -> Runtime:
+def open_runtime(name: str, engine: Path, options: Mapping[str, str] | None = None) -> Runtime:
     """Load `engine` with the runtime called `name`.
 
     Imports happen here, so that a server needs only the runtime that its release names.
 
     Args:
-        name: `onnxruntime`.
+        name: `onnxruntime` or `openvino`.
         engine: The engine's file.
+        options: `precision` for `openvino`; see `OPTIONS`.
 
     Raises:
-        ValueError: No runtime has that name.
+        ValueError: No runtime has that name, or it knows no such option or value.
     """
-    if name == "onnxruntime":
-        from fgmclip.serve.runtimes.onnxruntime_cpu import OnnxRuntime
+    options = dict(options or {})
+    if name not in OPTIONS:
+        raise ValueError(
+            f"runtime: expected {' or '.join(OPTIONS)}, got {name!r}; export the release again"
+        )
+    unknown = sorted(set(options) - set(OPTIONS[name]))
+    if unknown:
+        known = " or ".join(OPTIONS[name]) or "no options"
+        raise ValueError(
+            f"options of {name}: expected {known}, got {', '.join(unknown)}; export the release "
+            "again"
+        )
+    if name == "openvino":
+        from fgmclip.serve.runtimes.openvino_cpu import OpenVinoRuntime
 
-        return OnnxRuntime(engine)
-    raise ValueError(f"runtime: expected onnxruntime, got {name!r}; export the release again")
+        return OpenVinoRuntime(engine, **options)
+    from fgmclip.serve.runtimes.onnxruntime_cpu import OnnxRuntime
+
+    return OnnxRuntime(engine)

@@ -16,11 +16,11 @@ class EngineStep:
     """Concatenates the requests that Triton merged, runs the engine once, and splits again."""
 
     def __init__(self, config: StepConfig) -> None:
-        """Open the engine that the parameters `runtime` and `engine` name."""
+        """Open the engine that the parameters `runtime` and `engine` name; the rest are options."""
         self._inputs = config.inputs
-        self._runtime = open_runtime(
-            config.parameters["runtime"], config.directory / config.parameters["engine"]
-        )
+        options = dict(config.parameters)
+        runtime, engine = options.pop("runtime"), options.pop("engine")
+        self._runtime = open_runtime(runtime, config.directory / engine, options)
 
     def run(
         self, batch: Sequence[tuple[Tensors, RequestParameters]]

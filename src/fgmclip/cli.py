@@ -10,14 +10,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, cast
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
 from fgmclip import __version__
+from fgmclip.export.tensorrt.commands import engine_app
 from fgmclip.spec.errors import FgmclipError
 
 # typer reads these annotations at run time and Python 3.10 is supported: Optional, not `| None`.
@@ -35,6 +35,7 @@ kernels_app = typer.Typer(help="Build and look at the CUDA kernels.", no_args_is
 app.add_typer(model_app, name="model")
 app.add_typer(repo_app, name="repo")
 app.add_typer(kernels_app, name="kernels")
+app.add_typer(engine_app, name="engine")
 
 console = Console()
 
@@ -71,39 +72,69 @@ def export_command(
             "onnxruntime backend, with the CUDA kernels before it)."
         ),
     ] = "cpu",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="For cpu: fp32, bf16, int8, or auto, for each submodule the fastest that passes "
+            "the gate."
+        ),
+    ] = "fp32",
+    calibration: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="DIR|CSV",
+            help="Videos for scales and gate, half of the groups each; generated ones if absent.",
+        ),
+    ] = None,
+    min_cosine: Annotated[float, typer.Option(help="Gate: median centred cosine.")] = 0.98,
+    min_identity: Annotated[
+        float, typer.Option(help="Gate: part of the frames nearest to their own.")
+    ] = 0.99,
+    min_agreement: Annotated[
+        float, typer.Option(help="Gate: part of the clips with PyTorch's answer.")
+    ] = 0.99,
+    min_speedup: Annotated[
+        float, typer.Option(help="Gate: a rung must be more than this faster than the one below.")
+    ] = 1.0,
     random_weights: RandomWeights = None,
     as_json: AsJson = False,
 ) -> None:
-    """Export a checkpoint and publish it as the next release of a live Triton repository."""
-    from fgmclip.export.release import export_release, stages
-    from fgmclip.export.sources import open_model
-    from fgmclip.export.targets import TARGETS
+    """Export a checkpoint and publish it as the next release of a live Triton repository.
 
-    if target not in TARGETS:
-        raise typer.BadParameter(
-            f"expected {' or '.join(TARGETS)}, got {target}", param_hint="--target"
-        )
+    With a precision other than fp32 each submodule must prove itself against PyTorch, in accuracy
+    and in speed. Random weights get outlier channels, as trained ones have.
+    """
+    from fgmclip.export.gate import Thresholds
+    from fgmclip.export.ladder.candidate import PRECISIONS, Precision
+    from fgmclip.export.precision import PrecisionRequest
+    from fgmclip.export.publishing import run_export
+    from fgmclip.export.targets import TARGETS, Target
+
+    for option, value, allowed in (
+        ("--target", target, TARGETS),
+        ("--precision", precision, PRECISIONS),
+    ):
+        if value not in allowed:
+            raise typer.BadParameter(
+                f"expected {' or '.join(allowed)}, got {value}", param_hint=option
+            )
+    thresholds = Thresholds.of(
+        cosine=min_cosine, identity=min_identity, agreement=min_agreement, speedup=min_speedup
+    )
+    request = PrecisionRequest(
+        cast("Precision", precision), calibration, thresholds, trained=random_weights is None
+    )
     with _progress() as progress:
-        task = progress.add_task("read checkpoint", total=None)
-        model = open_model(checkpoint, random_weights=random_weights)
-        progress.update(task, total=stages(model.spec), completed=-1)
-        manifest = export_release(
-            model,
+        run_export(
+            checkpoint,
             repository,
-            target=target,
-            report=lambda stage: progress.update(task, description=stage, advance=1),
+            target=cast("Target", target),
+            request=request,
+            random_weights=random_weights,
+            as_json=as_json,
+            progress=progress,
+            console=console,
         )
-    if as_json:
-        print(manifest.to_json())
-        return
-    table = Table(title=f"release r{manifest.release} of {model.spec.name}", title_justify="left")
-    for column in ("part", "precision", "largest difference from PyTorch", "allowed"):
-        table.add_column(column)
-    for check in manifest.checks:
-        precision = manifest.precision_built.get(check.part, "")
-        table.add_row(check.part, precision, f"{check.max_abs:.2e}", f"{check.tolerance:.2e}")
-    console.print(table)
-    console.print(f"{repository} serves r{manifest.release}: fgmclip serve {repository}")
 
 
 @app.command("serve")
@@ -250,46 +281,9 @@ def describe_command(
 @repo_app.command("list")
 def list_command(repository: RepositoryPath, as_json: AsJson = False) -> None:
     """List the releases and which of them the ensembles serve."""
-    from fgmclip.export.repository import Repository
+    from fgmclip.export.commands import run_list
 
-    target = Repository(repository)
-    active = target.active()
-    manifests = [target.manifest(release) for release in target.releases()]
-    if as_json:
-        rows = [
-            {
-                "release": item.release,
-                "model": item.public.spec.name,
-                "precision": item.public.precision,
-                "created": item.created,
-                "model_tag": item.public.model_tag,
-                "embedding_tag": item.public.embedding_tag,
-                "active_in": [name for name, release in active.items() if release == item.release],
-            }
-            for item in manifests
-        ]
-        print(json.dumps(rows, indent=2))
-        return
-    table = Table()
-    for column in ("release", "model", "precision", "created", "served by"):
-        table.add_column(column, no_wrap=column != "served by")
-    for item in manifests:
-        served = ", ".join(name for name, release in active.items() if release == item.release)
-        table.add_row(
-            f"r{item.release}",
-            item.public.spec.name,
-            item.public.precision,
-            item.created,
-            served,
-        )
-    console.print(table)
-    if len(set(active.values())) > 1:
-        newest = max(active.values())
-        console.print(
-            "The ensembles serve different releases: a publication was interrupted. Finish it "
-            f"with: fgmclip repo activate {repository} {newest}",
-            style="yellow",
-        )
+    run_list(repository, as_json=as_json, console=console)
 
 
 @repo_app.command("activate")
@@ -299,15 +293,9 @@ def activate_command(
     as_json: AsJson = False,
 ) -> None:
     """Let the ensembles serve a release that is already in the repository."""
-    from fgmclip.export.repository import Repository
+    from fgmclip.export.commands import run_activate
 
-    target = Repository(repository)
-    with target.lock():
-        target.activate(release)
-    if as_json:
-        print(json.dumps({"active": release}))
-    else:
-        console.print(f"{repository} serves r{release}")
+    run_activate(repository, release, as_json=as_json, console=console)
 
 
 @repo_app.command("prune")
@@ -317,16 +305,27 @@ def prune_command(
     as_json: AsJson = False,
 ) -> None:
     """Remove old releases that nothing serves."""
-    from fgmclip.export.repository import Repository
+    from fgmclip.export.commands import run_prune
 
-    target = Repository(repository)
-    with target.lock():
-        removed = target.prune(keep)
-    if as_json:
-        print(json.dumps({"removed": removed}))
-    else:
-        names = ", ".join(f"r{number}" for number in removed)
-        console.print(f"removed {names}" if removed else "nothing to remove")
+    run_prune(repository, keep, as_json=as_json, console=console)
+
+
+@repo_app.command("lint")
+def lint_command(repository: RepositoryPath, as_json: AsJson = False) -> None:
+    """Check a repository without a server; exit code 1 if anything was found."""
+    from fgmclip.export.commands import run_lint
+
+    if not repository.is_dir():
+        raise typer.BadParameter(f"expected a directory, got {repository}", param_hint="DIR")
+    with _progress() as bar:
+        task = bar.add_task("hash", total=None)
+        code = run_lint(
+            repository,
+            as_json=as_json,
+            console=console,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    raise typer.Exit(code)
 
 
 @kernels_app.command("build")

@@ -1,0 +1,90 @@
+"""Calibration clips: real preprocessing, kept apart by group, read once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fgmclip.export import calibration
+from fgmclip.export.calibration import Video, list_videos, read_clips, split_groups
+from fgmclip.export.errors import ExportError
+from fgmclip.kernels.parameters import PreprocessParameters
+from fgmclip.kernels.preprocess import preprocess
+from fgmclip.model.network import FgmClip
+from fgmclip.video.samples import generate_samples
+from fgmclip.video.windows import read_windows
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four videos of two actions."""
+    path = tmp_path_factory.mktemp("videos")
+    generate_samples(path, per_class=2, seed=5, actions=("wave", "jump"))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "fgmclip"
+
+
+def test_clips_are_what_the_server_would_see(tiny: FgmClip, folder: Path) -> None:
+    first, second = read_clips(tiny.spec, folder, count=9, report=lambda what: None)
+    assert len(first.pixels) == len(second.pixels) == 2
+    paths = {video.path for video in split_groups(list_videos(folder))[0]}
+    video = sorted(paths)[0]
+    windows = list(read_windows(video, tiny.spec.clip))
+    window = windows[len(windows) // 2]
+    pixels, motion = preprocess(
+        window.frames,
+        PreprocessParameters.from_spec(tiny.spec),
+        color_matrix=window.color_matrix,
+        color_range=window.color_range,
+    )
+    np.testing.assert_array_equal(first.pixels[0], pixels)
+    assert first.motion is not None
+    assert motion is not None
+    np.testing.assert_array_equal(first.motion[0], motion)
+    assert first.labels[0] == video.parent.name
+
+
+def test_clips_are_read_once(
+    tiny: FgmClip, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_clips(tiny.spec, folder, count=2, report=lambda what: None)
+    assert len(list(cache.glob("clips-*.npz"))) == 2
+    monkeypatch.setattr(calibration, "read_windows", None)
+    after = read_clips(tiny.spec, folder, count=2, report=lambda what: None)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+        assert one.labels == other.labels
+
+
+def test_no_group_is_on_both_sides(tmp_path: Path) -> None:
+    videos = [Video(tmp_path / f"{n}.mp4", "x", f"actor {n % 5}") for n in range(20)]
+    first, second = split_groups(videos)
+    assert len(first) + len(second) == 20
+    assert not {video.group for video in first} & {video.group for video in second}
+
+
+def test_generated_clips_differ_between_the_sides(tiny: FgmClip) -> None:
+    first, second = read_clips(tiny.spec, None, count=2, report=lambda what: None)
+    assert first.labels == second.labels
+    assert not np.array_equal(first.pixels, second.pixels)
+
+
+def test_a_source_that_cannot_judge_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="expected a CSV or a folder"):
+        list_videos(tmp_path / "nothing")
+    with pytest.raises(ExportError, match="expected videos"):
+        list_videos(tmp_path)
+    table = tmp_path / "index.csv"
+    table.write_text("file,label\na.mp4,x\n")
+    with pytest.raises(ExportError, match="columns path,label"):
+        list_videos(table)
+    table.write_text("path,label,group\na.mp4,x,g\nb.mp4,x,g\n")
+    with pytest.raises(ExportError, match="2 groups or more"):
+        split_groups(list_videos(table))
