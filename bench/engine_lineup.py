@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from fgmclip.bench.matmul_rates import Precision
 from fgmclip.export.graphs import part_inputs
 from fgmclip.export.ladder.graph import fold
-from fgmclip.export.ladder.int8 import calibrate, quantize
+from fgmclip.export.ladder.int8 import calibrate, quantize, quiet_quantizer
 from fgmclip.export.names import Part
 from fgmclip.model.network import FgmClip
 from fgmclip.model.onnx_graph import multiply_adds, signature, to_onnx
@@ -112,7 +110,7 @@ def quantize_products(graph: Path, path: Path, folder: Path) -> None:
     """
     folded = folder / f"{graph.stem}-folded.onnx"
     fold(graph, folded)
-    with _quiet():
+    with quiet_quantizer():
         quantize_dynamic(
             folded, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
         )
@@ -142,14 +140,3 @@ def _torch(model: FgmClip, part: Part, dtype: torch.dtype) -> Run:
         return output
 
     return run
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep ONNX Runtime's quantiser, which writes to the root logger, to itself."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -30,8 +30,9 @@ from fgmclip.model.checkpoint import load_checkpoint
 from fgmclip.model.network import FgmClip
 from fgmclip.serve import EmbeddedServer
 from fgmclip.spec import FgmclipError
-from fgmclip.training.dataset import LabelledVideo, group_folds
+from fgmclip.training.dataset import group_folds
 from fgmclip.training.ut_interaction import read_ut_interaction
+from fgmclip.video.labelled import LabelledVideo
 from fgmclip.video.windows import read_windows
 
 BAR = 0.60

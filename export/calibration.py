@@ -6,7 +6,6 @@ is in both.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import tempfile
@@ -22,6 +21,8 @@ from fgmclip.export.manifest import file_sha256, short_hash
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess
 from fgmclip.spec import ModelSpec
+from fgmclip.video.errors import VideoListError
+from fgmclip.video.labelled import LabelledVideo, read_labelled
 from fgmclip.video.samples import ACTIONS, generate_samples
 from fgmclip.video.windows import read_windows
 
@@ -38,7 +39,6 @@ CALIBRATION_SEED = 7_000_000
 GATE_SEED = 8_000_000
 """First seeds of generated videos; far from any that a user would train with."""
 
-_VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg")
 _CACHE_FORMAT = 1
 
 
@@ -57,15 +57,6 @@ class Clips:
     labels: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Video:
-    """A file with its label and the group that it must not be parted from."""
-
-    path: Path
-    label: str
-    group: str
-
-
 def read_clips(
     spec: ModelSpec, source: Path | None, *, count: int, report: Report
 ) -> tuple[Clips, Clips]:
@@ -73,8 +64,7 @@ def read_clips(
 
     Args:
         spec: Whose preprocessing and time grid.
-        source: A CSV with `path,label[,group]`, a folder of videos whose folders are labels, or
-            None for generated videos.
+        source: What `fgmclip.video.labelled.read_labelled` reads; None for generated videos.
         count: How many clips each is to have, if the source has as many.
         report: Called with the stage.
 
@@ -87,48 +77,20 @@ def read_clips(
             _generated(spec, count, CALIBRATION_SEED, report),
             _generated(spec, count, GATE_SEED, report),
         )
-    first, second = split_groups(list_videos(source))
+    try:
+        videos = read_labelled(source)
+    except VideoListError as error:
+        raise ExportError(f"--calibration {error}; leave it out for generated videos") from error
+    first, second = split_groups(videos)
     return (
         _cached(spec, _spread(first, count), report),
         _cached(spec, _spread(second, count), report),
     )
 
 
-def list_videos(source: Path) -> list[Video]:
-    """Return the videos of a CSV file or of a folder, in a fixed order.
-
-    Raises:
-        ExportError: There is none, or a column is missing.
-    """
-    if source.is_dir():
-        videos = [
-            Video(path, path.parent.name, path.relative_to(source).as_posix())
-            for path in sorted(source.rglob("*"))
-            if path.suffix.lower() in _VIDEOS
-        ]
-    elif source.is_file():
-        with source.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        if not rows or not {"path", "label"} <= set(rows[0]):
-            raise ExportError(
-                f"{source}: expected a CSV with the columns path,label[,group] and a line for each "
-                f"video, got {', '.join(rows[0]) if rows else 'no lines'}"
-            )
-        videos = [
-            Video(source.parent / row["path"], row["label"], row.get("group") or row["path"])
-            for row in rows
-        ]
-    else:
-        raise ExportError(f"--calibration {source}: expected a CSV or a folder, found neither")
-    if not videos:
-        raise ExportError(
-            f"--calibration {source}: expected videos ({', '.join(_VIDEOS)}), found none; leave "
-            "the option out for generated ones"
-        )
-    return videos
-
-
-def split_groups(videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
+def split_groups(
+    videos: Sequence[LabelledVideo],
+) -> tuple[list[LabelledVideo], list[LabelledVideo]]:
     """Part videos in two halves that share no group; which is which depends on names alone.
 
     Raises:
@@ -147,7 +109,7 @@ def split_groups(videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
     )
 
 
-def _spread(videos: Sequence[Video], count: int) -> list[Video]:
+def _spread(videos: Sequence[LabelledVideo], count: int) -> list[LabelledVideo]:
     """Choose up to `count` videos, spread evenly over the list."""
     if len(videos) <= count:
         return list(videos)
@@ -161,7 +123,7 @@ def _generated(spec: ModelSpec, count: int, seed: int, report: Report) -> Clips:
         # Every action in turn, a new seed for each round of them.
         with tempfile.TemporaryDirectory() as folder:
             samples = [
-                Video(sample.path, sample.label, str(sample.seed))
+                LabelledVideo(sample.path, sample.label, str(sample.seed))
                 for start in range(0, count, len(ACTIONS))
                 for sample in generate_samples(
                     folder,
@@ -178,7 +140,7 @@ def _generated(spec: ModelSpec, count: int, seed: int, report: Report) -> Clips:
     return clips
 
 
-def _cached(spec: ModelSpec, videos: Sequence[Video], report: Report) -> Clips:
+def _cached(spec: ModelSpec, videos: Sequence[LabelledVideo], report: Report) -> Clips:
     path = _cache_file(spec, [(video.label, file_sha256(video.path)) for video in videos])
     clips = _load(path)
     if clips is None:
@@ -187,7 +149,7 @@ def _cached(spec: ModelSpec, videos: Sequence[Video], report: Report) -> Clips:
     return clips
 
 
-def _read(spec: ModelSpec, videos: Sequence[Video], report: Report) -> Clips:
+def _read(spec: ModelSpec, videos: Sequence[LabelledVideo], report: Report) -> Clips:
     """Decode the middle window of each video and preprocess it."""
     parameters = PreprocessParameters.from_spec(spec)
     pixels: list[Array] = []

@@ -26,10 +26,11 @@ from fgmclip.spec import (
     VisualSpec,
 )
 from fgmclip.training.crossval import cross_validate, joined
-from fgmclip.training.dataset import Dataset, LabelledVideo
+from fgmclip.training.dataset import Dataset
 from fgmclip.training.errors import DatasetError
 from fgmclip.training.run import Initial, Workshop, default_cache
 from fgmclip.training.settings import TrainSettings
+from fgmclip.video.labelled import LabelledVideo
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -8,6 +8,7 @@ FgmclipError
 │   ├── UnsupportedVideoError     a video that this package does not handle (also a ValueError)
 │   ├── DamagedVideoError         the data breaks off; has `frames` (also a ValueError)
 │   └── LowFrameRateError         too few frames a second for the model's dt (also a ValueError)
+├── VideoListError                a CSV or folder of labelled videos is refused (also a ValueError)
 ├── LayoutError                   a layout other than rgb and nv12 (also a ValueError)
 └── GridError                     frames or samples out of order or shape (also a ValueError)
 """
@@ -113,3 +114,7 @@ def one_line(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+class VideoListError(FgmclipError, ValueError):
+    """A CSV file or a folder does not list labelled videos."""

@@ -67,7 +67,7 @@ def calibrate(
         inputs: What it is calibrated on, by tensor name.
         smoothing: Whether outlier channels move into the weights; without it the plain recipe.
     """
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet_quantizer():
         model = fold(graph, Path(folder) / "folded.onnx")
         if smoothing:
             view = Graph(model)
@@ -98,7 +98,7 @@ def quantize(calibrated: Calibrated, path: Path, *, nodes: Sequence[str]) -> Non
     """Write the Q/DQ graph in which `nodes` are int8 and all others fp32."""
     model = onnx.ModelProto()
     model.CopyFrom(calibrated.model)
-    with _quiet():
+    with quiet_quantizer():
         quantizer = QDQQuantizer(
             model,
             True,  # by channel
@@ -144,7 +144,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_quantizer() -> Iterator[None]:
     """Keep ONNX Runtime's quantiser, which writes to the root logger, to itself."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

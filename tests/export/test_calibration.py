@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from fgmclip.export import calibration
-from fgmclip.export.calibration import Video, list_videos, read_clips, split_groups
+from fgmclip.export.calibration import read_clips, split_groups
 from fgmclip.export.errors import ExportError
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess
 from fgmclip.model.network import FgmClip
+from fgmclip.video.labelled import LabelledVideo, read_labelled
 from fgmclip.video.samples import generate_samples
 from fgmclip.video.windows import read_windows
 
@@ -34,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_clips_are_what_the_server_would_see(tiny: FgmClip, folder: Path) -> None:
     first, second = read_clips(tiny.spec, folder, count=9, report=lambda what: None)
     assert len(first.pixels) == len(second.pixels) == 2
-    paths = {video.path for video in split_groups(list_videos(folder))[0]}
+    paths = {video.path for video in split_groups(read_labelled(folder))[0]}
     video = sorted(paths)[0]
     windows = list(read_windows(video, tiny.spec.clip))
     window = windows[len(windows) // 2]
@@ -64,7 +65,7 @@ def test_clips_are_read_once(
 
 
 def test_no_group_is_on_both_sides(tmp_path: Path) -> None:
-    videos = [Video(tmp_path / f"{n}.mp4", "x", f"actor {n % 5}") for n in range(20)]
+    videos = [LabelledVideo(tmp_path / f"{n}.mp4", "x", f"actor {n % 5}") for n in range(20)]
     first, second = split_groups(videos)
     assert len(first) + len(second) == 20
     assert not {video.group for video in first} & {video.group for video in second}
@@ -76,15 +77,21 @@ def test_generated_clips_differ_between_the_sides(tiny: FgmClip) -> None:
     assert not np.array_equal(first.pixels, second.pixels)
 
 
-def test_a_source_that_cannot_judge_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="expected a CSV or a folder"):
-        list_videos(tmp_path / "nothing")
-    with pytest.raises(ExportError, match="expected videos"):
-        list_videos(tmp_path)
+def test_a_source_that_cannot_judge_is_refused(tiny: FgmClip, tmp_path: Path) -> None:
+    def refuse(source: Path, words: str) -> None:
+        with pytest.raises(ExportError, match=words):
+            read_clips(tiny.spec, source, count=2, report=lambda what: None)
+
+    refuse(tmp_path / "nothing", "no such file or folder")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refuse(empty, "no videos in it")
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
     table = tmp_path / "index.csv"
     table.write_text("file,label\na.mp4,x\n")
-    with pytest.raises(ExportError, match="columns path,label"):
-        list_videos(table)
+    refuse(table, "column path missing")
+    table.write_text("path,label\ngone.mp4,x\n")
+    refuse(table, "line 2 names .*gone.mp4, which is not a file")
     table.write_text("path,label,group\na.mp4,x,g\nb.mp4,x,g\n")
-    with pytest.raises(ExportError, match="2 groups or more"):
-        split_groups(list_videos(table))
+    refuse(table, "2 groups or more")

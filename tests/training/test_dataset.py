@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from fgmclip.spec import preset
 from fgmclip.training.dataset import (
     Dataset,
-    LabelledVideo,
     check_labels,
     group_folds,
     read_dataset,
     with_classes,
 )
 from fgmclip.training.errors import DatasetError
+from fgmclip.video.labelled import LabelledVideo
 
 
 def _dataset(groups: list[int]) -> Dataset:
