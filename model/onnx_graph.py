@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fgmclip.model.errors import GraphError
 from fgmclip.model.network import FgmClip
+from fgmclip.model.plain_attention import with_plain_attention
 
 Part = Literal["clip_image_encoder", "motion_encoder", "fusion_head"]
 
@@ -97,7 +98,7 @@ def export_graph(of: Signature) -> onnx.ModelProto:
     try:
         with _quiet():
             program = torch.onnx.export(
-                of.module,
+                with_plain_attention(of.module),
                 of.zeros(2, state.device),
                 dynamo=True,
                 verbose=False,
