@@ -34,13 +34,14 @@ class Thresholds(FrozenSpec):
         cosine: Median of the mean-centred cosine to PyTorch.
         identity: Part of the rows that are nearest to their own.
         agreement: Part of the clips that get PyTorch's answer; asked of trained weights alone.
-        speedup: Time of the rung below over the engine's own must be above this.
+        speedup: Time of the best of the rungs below over the engine's own, over a clip's rows and
+            one row, must be above this: near ties go to the more exact rung.
     """
 
     cosine: float = Field(default=0.98, ge=-1, le=1)
     identity: float = Field(default=0.99, ge=0, le=1)
     agreement: float = Field(default=0.99, ge=0, le=1)
-    speedup: float = Field(default=1.0, ge=0)
+    speedup: float = Field(default=1.05, ge=0)
 
 
 class Verdict(FrozenSpec):
@@ -53,7 +54,9 @@ class Verdict(FrozenSpec):
         options: What the runtime was told.
         kept: Nodes that stayed in higher precision.
         milliseconds: Median time: a clip's T rows for an encoder, one window for the head, one clip
-            for the chain.
+            for the chain; None where it was not timed.
+        single_milliseconds: Median time of one row, a new frame of a stream; None where it was not
+            timed.
         size: Of the engine's file, bytes.
         finite: Whether every value was a number.
         max_abs: Largest difference from PyTorch; 0 if not finite.
@@ -71,7 +74,8 @@ class Verdict(FrozenSpec):
     runtime: str
     options: dict[str, str] = Field(default_factory=dict)
     kept: tuple[str, ...] = ()
-    milliseconds: float
+    milliseconds: float | None = None
+    single_milliseconds: float | None = None
     size: int
     finite: bool
     max_abs: float
@@ -96,6 +100,42 @@ class Verdict(FrozenSpec):
         return "taken" if self.taken else "passes"
 
 
+class Tuned(FrozenSpec):
+    """One way of using the cores, as the search saw it.
+
+    Attributes:
+        part: The submodule.
+        options: Of its runtime.
+        milliseconds: Median time of a clip's rows.
+        single_milliseconds: Median time of one row.
+        faster: Than the way tried first, turn by turn, over both.
+        taken: Whether the release uses it.
+    """
+
+    part: str
+    options: dict[str, str] = Field(default_factory=dict)
+    milliseconds: float
+    single_milliseconds: float
+    faster: float
+    taken: bool = False
+
+
+class Eager(FrozenSpec):
+    """The chosen chain against eager PyTorch fp32, which took turns with it.
+
+    Attributes:
+        milliseconds: Median time of a clip in PyTorch.
+        speedup: How many times faster the chain is: median over turns.
+        low: Lower quartile of the turns.
+        high: Upper quartile of the turns.
+    """
+
+    milliseconds: float
+    speedup: float
+    low: float
+    high: float
+
+
 class GateReport(FrozenSpec):
     """All that the gate saw of a release.
 
@@ -104,18 +144,22 @@ class GateReport(FrozenSpec):
         frames: How many frames they have.
         calibration: Where the clips are from.
         trained: Whether answers were held to PyTorch's, not only embeddings.
+        emulated: Whether the engines run elsewhere, and graphs that round as they will were judged.
         thresholds: What was asked.
-        pytorch_milliseconds: Median time of a clip in eager PyTorch fp32, in the same run.
+        eager: Speed against PyTorch; None where nothing was timed.
         verdicts: By submodule and rung, the chain last.
+        tuning: Ways of using the cores that were tried.
     """
 
     clips: int
     frames: int
     calibration: str
     trained: bool
+    emulated: bool = False
     thresholds: Thresholds
-    pytorch_milliseconds: float
+    eager: Eager | None = None
     verdicts: tuple[Verdict, ...]
+    tuning: tuple[Tuned, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

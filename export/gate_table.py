@@ -13,6 +13,7 @@ COLUMNS = (
     "rung",
     "runtime",
     "ms",
+    "ms, 1 row",
     "MB",
     "cosine",
     "identity",
@@ -22,6 +23,8 @@ COLUMNS = (
     "verdict",
 )
 
+TUNING = ("submodule", "options", "ms", "ms, 1 row", "times faster", "")
+
 
 def verdict_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
     """Return one row of text a verdict, by `COLUMNS`."""
@@ -30,7 +33,8 @@ def verdict_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
             item.part,
             item.rung,
             " ".join((item.runtime, *item.options.values())),
-            f"{item.milliseconds:.2f}",
+            _milliseconds(item.milliseconds),
+            _milliseconds(item.single_milliseconds),
             f"{item.size / 1e6:.1f}",
             f"{item.cosine:.4f}",
             f"{item.identity:.1%}",
@@ -58,17 +62,41 @@ def gate_table(verdicts: Sequence[Verdict], title: str) -> Table:
 
 def gate_summary(report: GateReport) -> str:
     """Return how the figures came about, in one paragraph."""
-    chain = report.verdicts[-1]
-    return (
+    asked = report.thresholds
+    text = (
         f"{report.clips} clips, {report.frames} frames ({report.calibration}), none of them "
-        f"calibrated on. Eager PyTorch fp32 needs {report.pytorch_milliseconds:.1f} ms for a clip, "
-        f"these engines {chain.milliseconds:.1f} ms: "
-        f"{report.pytorch_milliseconds / chain.milliseconds:.1f} times faster, PyTorch "
-        f"timed before the engines were loaded, so only an idle machine compares them fairly. "
-        f"Cosine is mean-centred, its median at least {report.thresholds.cosine:g}; identity at "
-        f"least {report.thresholds.identity:.0%}"
-        + (f"; agreement at least {report.thresholds.agreement:.0%}." if report.trained else ".")
+        f"calibrated on. Cosine is mean-centred, its median at least {asked.cosine:g}; identity at "
+        f"least {asked.identity:.0%}"
+        + (f"; agreement at least {asked.agreement:.0%}. " if report.trained else ". ")
     )
+    if report.emulated:
+        return text + (
+            "The engines run elsewhere: graphs that round as they will were judged on this CPU, "
+            "and nothing was timed."
+        )
+    if report.eager is None:
+        return text + "Nothing was compared with PyTorch's speed."
+    return text + (
+        f"A rung must be more than {asked.speedup:g} times as fast as those below it, over a "
+        f"clip's rows and one row. Eager PyTorch fp32, in turn with the chain, needs "
+        f"{report.eager.milliseconds:.1f} ms for a clip: the chain is {report.eager.speedup:.1f} "
+        f"times faster (quartiles {report.eager.low:.1f} to {report.eager.high:.1f})."
+    )
+
+
+def tuning_rows(report: GateReport) -> list[tuple[str, ...]]:
+    """Return one row of text for each way of using the cores, by `TUNING`."""
+    return [
+        (
+            item.part,
+            ", ".join(f"{name} {value}" for name, value in item.options.items()),
+            f"{item.milliseconds:.2f}",
+            f"{item.single_milliseconds:.2f}",
+            f"{item.faster:.2f}",
+            "taken" if item.taken else "",
+        )
+        for item in report.tuning
+    ]
 
 
 def gate_markdown(report: GateReport, title: str) -> str:
@@ -82,8 +110,21 @@ def gate_markdown(report: GateReport, title: str) -> str:
         "|" + "---|" * len(COLUMNS),
         *("| " + " | ".join(row) + " |" for row in verdict_rows(report.verdicts)),
     ]
+    if report.tuning:
+        lines += [
+            "",
+            "How the chosen engines use the cores:",
+            "",
+            "| " + " | ".join(TUNING) + " |",
+            "|" + "---|" * len(TUNING),
+            *("| " + " | ".join(row) + " |" for row in tuning_rows(report)),
+        ]
     return "\n".join(lines) + "\n"
 
 
 def _kept(item: Verdict) -> str:
     return f"; kept higher: {', '.join(item.kept)}" if item.kept else ""
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

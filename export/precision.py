@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fgmclip.export.calibration import FEW_CLIPS, MANY_CLIPS, read_clips
+from fgmclip.export.chain import Judge
 from fgmclip.export.classes import class_arrays
 from fgmclip.export.climb import Climbed, Ladder
+from fgmclip.export.eager import EagerProcess
 from fgmclip.export.gate import Thresholds
 from fgmclip.export.ladder.candidate import Candidate, Precision
+from fgmclip.export.ladder.rungs import CpuRungs, GpuRungs, Rungs
 from fgmclip.export.manifest import file_sha256
 from fgmclip.export.names import Part
 from fgmclip.export.recording import record
+from fgmclip.export.targets import Target
 from fgmclip.model.network import FgmClip
 from fgmclip.serve.steps.classify import class_logits
 
@@ -46,8 +50,13 @@ def prove(
     request: PrecisionRequest,
     folder: Path,
     report: Callable[[str], None],
+    *,
+    target: Target = "cpu",
 ) -> Climbed:
     """Choose an engine for each submodule, on clips through the real preprocessing.
+
+    Engines of a GPU's target are judged by graphs that round on this CPU as they will, and not
+    timed: that is done where they run.
 
     Args:
         model: The model in PyTorch.
@@ -55,26 +64,34 @@ def prove(
         request: What is asked for.
         folder: Where graphs of higher rungs are written.
         report: Called with what is done next.
+        target: Where the engines run.
 
     Raises:
         GateError: What was asked for does not pass.
         ExportError: The calibration clips cannot be used.
     """
     count = MANY_CLIPS if request.trained else FEW_CLIPS
-    calibration, judged = read_clips(model.spec, request.calibration, count=count, report=report)
+    calibration, clips = read_clips(model.spec, request.calibration, count=count, report=report)
     classes = class_arrays(model)
-    ladder = Ladder(
-        record(model, calibration, report),
-        record(model, judged, report),
-        thresholds=request.thresholds,
+    scales, judged = record(model, calibration, report), record(model, clips, report)
+    rungs: Rungs = CpuRungs(scales, request.thresholds, folder, report)
+    if target != "cpu":
+        rungs = GpuRungs(
+            scales, request.thresholds, folder, report, target, converted=target == "onnx-gpu"
+        )
+    judge = Judge(
+        judged,
+        request.thresholds,
         classify=lambda embedding: class_logits(embedding, classes),
         names=tuple(item.name for item in model.spec.classes),
         trained=request.trained,
-        folder=folder,
-        report=report,
     )
     source = "generated" if request.calibration is None else str(request.calibration)
-    return ladder.climb(graphs, request.precision, source)
+    ladder = Ladder(rungs, judge, source=source, report=report)
+    if target != "cpu":
+        return ladder.climb(graphs, request.precision, None)
+    with EagerProcess(model, judged) as eager:
+        return ladder.climb(graphs, request.precision, eager)
 
 
 def plain_engines(graphs: Mapping[Part, Path]) -> dict[Part, Candidate]:

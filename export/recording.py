@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,14 +28,12 @@ class Recording:
         inputs: Of each submodule by tensor name: [B T,...] of an encoder, [B,T,...] of the head.
         outputs: Of each submodule: VISUAL [B T,D], MOTION_FEATURES [B T,Dm], EMBEDDING [B,H].
         logits: LOGITS [B,C].
-        milliseconds: Median time of one clip through the whole network.
     """
 
     clips: Clips
     inputs: Mapping[Part, Mapping[str, Array]]
     outputs: Mapping[Part, Array]
     logits: Array
-    milliseconds: float
 
     @property
     def frames(self) -> int:
@@ -68,10 +65,8 @@ def record(model: FgmClip, clips: Clips, report: Callable[[str], None]) -> Recor
     encoders = [part for part in parts_of(model.spec) if part != "fusion_head"]
     taken: dict[Part, list[Array]] = {part: [] for part in parts_of(model.spec)}
     logits: list[Array] = []
-    times: list[float] = []
     for index in range(len(clips.pixels)):
         report(f"PyTorch, clip {index + 1} of {len(clips.pixels)}")
-        start = time.perf_counter()
         features: dict[str, Array] = {}
         for part in encoders:
             of = signature(model, part)
@@ -82,7 +77,6 @@ def record(model: FgmClip, clips: Clips, report: Callable[[str], None]) -> Recor
         taken["fusion_head"].append(embedding)
         with torch.inference_mode():
             logits.append(model.classifier(torch.from_numpy(embedding)).numpy())
-        times.append(time.perf_counter() - start)
     outputs = {part: np.concatenate(rows) for part, rows in taken.items()}
     inputs: dict[Part, dict[str, Array]] = {}
     windows: dict[str, Array] = {}
@@ -92,7 +86,13 @@ def record(model: FgmClip, clips: Clips, report: Callable[[str], None]) -> Recor
         inputs[part] = {next(iter(of.inputs)): frames.reshape(-1, *frames.shape[2:])}
         windows[of.output] = outputs[part].reshape(*frames.shape[:2], -1)
     inputs["fusion_head"] = windows
-    return Recording(clips, inputs, outputs, np.concatenate(logits), 1000 * float(np.median(times)))
+    return Recording(clips, inputs, outputs, np.concatenate(logits))
+
+
+def clip_inputs(clips: Clips, index: int) -> dict[str, Array]:
+    """Return one clip: PIXELS [T,3,S,S] and, where there is motion, MOTION [T,3,M,M]."""
+    inputs = {"PIXELS": clips.pixels[index]}
+    return inputs if clips.motion is None else inputs | {"MOTION": clips.motion[index]}
 
 
 def _of(clips: Clips, part: Part) -> Any:

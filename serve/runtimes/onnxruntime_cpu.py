@@ -10,18 +10,25 @@ from typing import Any
 import onnxruntime
 from numpy.typing import NDArray
 
+from fgmclip.serve.runtimes.options import positive
+
 
 class OnnxRuntime:
     """An ONNX graph in fp32, one session for all threads of this process's cores."""
 
-    def __init__(self, engine: Path) -> None:
+    def __init__(self, engine: Path, threads: str = "") -> None:
         """Load the graph.
 
         Args:
             engine: The `.onnx` file.
+            threads: How many threads compute; as many as this process has cores if empty.
+
+        Raises:
+            ValueError: The number is none.
         """
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = positive("threads", threads) if threads else cores
         # Several engines share the cores: one that spins while it waits takes them from another.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fgmclip.export.gate import (
+    Eager,
     GateReport,
     Thresholds,
     Verdict,
@@ -113,7 +114,7 @@ def test_the_report_names_what_was_kept_and_why_an_engine_was_refused() -> None:
         calibration="generated",
         trained=True,
         thresholds=Thresholds(),
-        pytorch_milliseconds=15.0,
+        eager=Eager(milliseconds=15.0, speedup=10.0, low=9.0, high=11.0),
         verdicts=verdicts,
     )
     assert verdict_rows(verdicts)[0][-1] == "taken; kept higher: node_Conv_3"

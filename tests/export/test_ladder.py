@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -13,28 +13,34 @@ import pytest
 from onnxruntime.quantization.calibrate import TensorData
 
 from fgmclip.export import climb as climb_module
+from fgmclip.export import trial as trial_module
 from fgmclip.export.calibration import Clips
+from fgmclip.export.chain import Chain, Judge
 from fgmclip.export.classes import class_arrays
 from fgmclip.export.climb import Ladder
+from fgmclip.export.eager import EagerProcess
 from fgmclip.export.errors import GateError
-from fgmclip.export.gate import Likeness, Thresholds, likeness
+from fgmclip.export.gate import Likeness, Thresholds, Verdict, likeness
 from fgmclip.export.graphs import parts_of
+from fgmclip.export.ladder import rungs as rungs_module
 from fgmclip.export.ladder.candidate import Candidate
 from fgmclip.export.ladder.int8 import Calibrated, calibrate, quantize
+from fgmclip.export.ladder.rungs import CpuRungs, GpuRungs
 from fgmclip.export.ladder.sensitive import sensitive_nodes
 from fgmclip.export.names import Part
 from fgmclip.export.outliers import inject_outliers
 from fgmclip.export.recording import Recording, record
+from fgmclip.export.trial import Race
 from fgmclip.model.network import FgmClip
 from fgmclip.model.onnx_graph import to_onnx
 from fgmclip.serve.runtimes import open_runtime
+from fgmclip.serve.runtimes.openvino_cpu import computes_bf16
 from fgmclip.serve.steps.classify import class_logits
 
 ANY_SPEED = Thresholds(speedup=0)
 """Times of models this small say nothing, so most tests leave them out."""
 
 LINEAR = ("QuantizeLinear", "DequantizeLinear")
-JUDGE = climb_module._judge
 
 
 def clips(model: FgmClip, seed: int, count: int = 12) -> Clips:
@@ -82,15 +88,19 @@ def ladder(
     folder: Path,
     thresholds: Thresholds = ANY_SPEED,
 ) -> Ladder:
+    calibration, gate = recordings
+    rungs = CpuRungs(calibration, thresholds, folder, lambda what: None)
+    return Ladder(rungs, judge(model, gate, thresholds), source="blobs", report=lambda what: None)
+
+
+def judge(model: FgmClip, gate: Recording, thresholds: Thresholds = ANY_SPEED) -> Judge:
     classes = class_arrays(model)
-    return Ladder(
-        *recordings,
-        thresholds=thresholds,
+    return Judge(
+        gate,
+        thresholds,
         classify=lambda embedding: class_logits(embedding, classes),
         names=tuple(item.name for item in model.spec.classes),
         trained=False,
-        folder=folder,
-        report=lambda what: None,
     )
 
 
@@ -153,13 +163,21 @@ def test_int8_of_every_submodule_passes_and_says_what_it_is(
     graphs: Mapping[Part, Path],
     tmp_path: Path,
 ) -> None:
-    climbed = ladder(model, recordings, tmp_path).climb(graphs, "int8", "blobs")
+    with EagerProcess(model, recordings[1]) as eager:
+        climbed = ladder(model, recordings, tmp_path).climb(graphs, "int8", eager)
     assert {item.rung for item in climbed.chosen.values()} == {"int8"}
     report = climbed.report
     assert (report.clips, report.frames) == (12, 24)
     taken = [item for item in report.verdicts if item.taken]
     assert [item.part for item in taken] == [*graphs, "chain"]
-    assert all(item.milliseconds > 0 and item.size > 0 for item in report.verdicts)
+    for verdict in report.verdicts:
+        assert verdict.size > 0
+        assert verdict.milliseconds is not None
+        assert verdict.milliseconds > 0
+    assert report.eager is not None
+    assert report.eager.milliseconds > 0
+    ways = [item.options for item in report.tuning if item.taken]
+    assert ways == [dict(item.options) for item in climbed.chosen.values()]
     for part, item in climbed.chosen.items():
         assert item.graph.stat().st_size < graphs[part].stat().st_size
 
@@ -181,26 +199,38 @@ def test_clipped_scales_are_refused_and_the_submodule_is_named(
                 )
         return calibrated
 
-    monkeypatch.setattr(climb_module, "calibrate", clipped)
+    monkeypatch.setattr(rungs_module, "calibrate", clipped)
     with pytest.raises(GateError, match=r"^motion_encoder refused: int8 in .*centred") as caught:
-        ladder(model, recordings, tmp_path).climb(graphs, "int8", "blobs")
+        ladder(model, recordings, tmp_path).climb(graphs, "int8", None)
     assert caught.value.exit_code == 4
     assert "clip_image_encoder" not in str(caught.value)
     refused = {(item.part, item.rung) for item in caught.value.verdicts if item.reason}
     assert refused == {("motion_encoder", "int8")}
     # The ladder has lower rungs for it.
-    climbed = ladder(model, recordings, tmp_path).climb(graphs, "auto", "blobs")
+    climbed = ladder(model, recordings, tmp_path).climb(graphs, "auto", None)
     assert climbed.chosen["motion_encoder"].rung != "int8"
+
+
+class _Named:
+    """A runtime that knows which candidate it runs."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.key = f"{candidate.rung} {candidate.runtime}"
+        self._runtime = open_runtime(candidate.runtime, candidate.graph, candidate.options)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return self._runtime.run(inputs)
 
 
 def timed(monkeypatch: pytest.MonkeyPatch, milliseconds: Mapping[str, float]) -> None:
     """Let engines take what a test says, by rung and runtime."""
 
-    def note(given: list[Candidate], likes: Any, times: Any, thresholds: Thresholds) -> Any:
-        told = [milliseconds[f"{item.rung} {item.runtime}"] for item in given]
-        return JUDGE(given, likes, told, thresholds)
+    def told(first: _Named, second: _Named, inputs: Any) -> Race:
+        one, two = milliseconds[first.key], milliseconds[second.key]
+        return Race((one, one), (two, two), two / one)
 
-    monkeypatch.setattr(climb_module, "_judge", note)
+    monkeypatch.setattr(trial_module, "open_judge", _Named)
+    monkeypatch.setattr(trial_module, "race", told)
 
 
 TIMES = {
@@ -221,10 +251,10 @@ def test_auto_takes_the_fastest_that_passes_whatever_runs_it(
 ) -> None:
     timed(monkeypatch, TIMES)
     steps = ladder(model, recordings, tmp_path, Thresholds())
-    chosen = steps.climb(graphs, "auto", "blobs").chosen
+    chosen = steps.climb(graphs, "auto", None).chosen
     assert {(item.rung, item.runtime) for item in chosen.values()} == {("int8", "openvino")}
     timed(monkeypatch, TIMES | {"int8 openvino": 20.0, "int8 onnxruntime": 3.0})
-    chosen = steps.climb(graphs, "auto", "blobs").chosen
+    chosen = steps.climb(graphs, "auto", None).chosen
     assert {(item.rung, item.runtime) for item in chosen.values()} == {("int8", "onnxruntime")}
 
 
@@ -238,10 +268,51 @@ def test_a_slow_rung_is_refused_and_the_submodule_is_named(
     timed(monkeypatch, TIMES | {"int8 openvino": 12.0, "int8 onnxruntime": 13.0})
     steps = ladder(model, recordings, tmp_path, Thresholds())
     with pytest.raises(GateError) as caught:
-        steps.climb(graphs, "int8", "blobs")
+        steps.climb(graphs, "int8", None)
     for part in graphs:
         assert f"{part} refused: " in str(caught.value)
-    assert "12.00 ms, not faster than fp32's 10.00 ms" in str(caught.value)
+    assert "0.83 times as fast as fp32 in onnxruntime, expected more than 1.05" in str(caught.value)
+
+
+def test_a_near_tie_goes_to_the_more_exact_rung(
+    model: FgmClip,
+    recordings: tuple[Recording, Recording],
+    graphs: Mapping[Part, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timed(monkeypatch, TIMES | {"int8 openvino": 5.8})
+    steps = ladder(model, recordings, tmp_path, Thresholds())
+    chosen = steps.climb(graphs, "auto", None).chosen
+    expected = "bf16" if computes_bf16() else "int8"
+    assert {item.rung for item in chosen.values()} == {expected}
+
+
+@pytest.mark.parametrize("rung", ["fp16", "bf16", "int8"])
+def test_engines_for_a_gpu_are_judged_by_what_rounds_as_they_will(
+    rung: Literal["fp16", "bf16", "int8"],
+    model: FgmClip,
+    recordings: tuple[Recording, Recording],
+    graphs: Mapping[Part, Path],
+    tmp_path: Path,
+) -> None:
+    calibration, gate = recordings
+    rungs = GpuRungs(
+        calibration, ANY_SPEED, tmp_path, lambda what: None, "tensorrt", converted=False
+    )
+    steps = Ladder(rungs, judge(model, gate), source="blobs", report=lambda what: None)
+    climbed = steps.climb(graphs, rung, None)
+    assert climbed.report.emulated
+    assert climbed.report.eager is None
+    assert climbed.judged is gate
+    for item in climbed.report.verdicts:
+        assert item.milliseconds is None
+        exact = item.rung in ("fp32", "fp32/fp32/fp32")
+        # What rounds is told apart from what does not, and is still close.
+        assert (item.max_abs > 1e-4) == (not exact)
+        assert item.cosine > 0.98
+    for part, candidate in climbed.chosen.items():
+        assert (candidate.graph == graphs[part]) == (rung != "int8")
 
 
 def test_a_chain_that_fails_steps_down_or_is_refused(
@@ -253,17 +324,18 @@ def test_a_chain_that_fails_steps_down_or_is_refused(
 ) -> None:
     timed(monkeypatch, TIMES)
     steps = ladder(model, recordings, tmp_path, Thresholds())
-    chain = steps._chain
     left = 2
 
-    def failing(chosen: Any) -> Any:
-        nonlocal left
-        left -= 1
-        verdict = chain(chosen)
-        return verdict.replace(reason="identity 0.0%, expected 99.0%") if left >= 0 else verdict
+    class Failing(Chain):
+        def verdict(self) -> Verdict:
+            nonlocal left
+            left -= 1
+            verdict = super().verdict()
+            reason = "identity 0.0%, expected 99.0%" if left >= 0 else ""
+            return verdict.replace(reason=reason)
 
-    monkeypatch.setattr(steps, "_chain", failing)
-    climbed = steps.climb(graphs, "auto", "blobs")
+    monkeypatch.setattr(climb_module, "Chain", Failing)
+    climbed = steps.climb(graphs, "auto", None)
     assert [bool(item.reason) for item in climbed.report.verdicts if item.part == "chain"] == [
         True,
         True,
@@ -272,7 +344,7 @@ def test_a_chain_that_fails_steps_down_or_is_refused(
     assert any(item.rung != "int8" for item in climbed.chosen.values())
     left = 1
     with pytest.raises(GateError, match=r"^chain: identity"):
-        steps.climb(graphs, "int8", "blobs")
+        steps.climb(graphs, "int8", None)
 
 
 def test_bisection_finds_the_nodes_that_cost_too_much() -> None:
