@@ -7,10 +7,10 @@ STAMP := $(VENV)/.installed
 NATIVE := kernels/CMakeLists.txt $(wildcard kernels/csrc/*.h kernels/csrc/*.cpp)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check clean
+.PHONY: help install demo test lint types check gpu-check clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
 
 install: $(STAMP) ## Make the virtual environment and install everything that needs no GPU
 
@@ -36,6 +36,9 @@ types: $(STAMP) ## Check types
 	$(BIN)/mypy
 
 check: lint types test ## All of the above
+
+gpu-check: ## On a machine with a GPU: tests, benches, engines and latency, one report in out/
+	$(PYTHON) bench/gpu_check.py
 
 clean: ## Remove the virtual environment and what runs left behind
 	rm -rf $(VENV) out build dist

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgmclip.client.errors import ManifestError, ServerError
-from fgmclip.client.transport import Tensors
+from fgmclip.client.messages import Tensors
 from fgmclip.spec import PublicManifest
 
 UNKNOWN = "unknown"

@@ -4,6 +4,7 @@ FgmclipError
 └── ClientError              talking to a server went wrong
     ├── SettingsError        an address or a timeout has no meaning (ValueError); exit 2
     ├── ConnectError         no server answers there, or it takes no requests now (ConnectionError)
+    │   └── OverloadedError      the server has more to do than it can answer in time
     ├── RequestTimeoutError  the answer did not come in time (TimeoutError)
     ├── ServerError          the server failed over a request that it took (RuntimeError)
     │   └── ModelNotFoundError   the server does not have the model (LookupError)
@@ -31,6 +32,10 @@ class SettingsError(ClientError, ValueError):
 
 class ConnectError(ClientError, ConnectionError):
     """No server answers at the address, or it takes no requests now; trying again may help."""
+
+
+class OverloadedError(ConnectError):
+    """The server refused at once what it could not answer in time; newer frames may be taken."""
 
 
 class RequestTimeoutError(ClientError, TimeoutError):

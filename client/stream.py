@@ -16,7 +16,7 @@ from fgmclip.client.action import ActionClient
 from fgmclip.client.answers import ANSWERS, Decision, decisions
 from fgmclip.client.checks import Boxes, Frames, check_frames, check_rois, color_parameters
 from fgmclip.client.errors import RefusedError, TagMismatchError
-from fgmclip.client.transport import Tensors
+from fgmclip.client.messages import Tensors
 from fgmclip.kernels.errors import KernelError
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess_u8

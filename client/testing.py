@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fgmclip.client.errors import ConnectError
-from fgmclip.client.transport import NO_PARAMETERS, Parameters, Tensors
+from fgmclip.client.messages import NO_PARAMETERS, Parameters, Tensors
 from fgmclip.spec import PublicManifest
 from fgmclip.spec.manifest import MANIFEST_PARAMETER
 

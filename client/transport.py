@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
-from tritonclient.utils import (
-    deserialize_bytes_tensor,
-    np_to_triton_dtype,
-    serialize_byte_tensor,
-    triton_to_np_dtype,
-)
 
 from fgmclip.client.errors import (
     ClientError,
     ConnectError,
     ModelNotFoundError,
+    OverloadedError,
     RefusedError,
     RequestTimeoutError,
     ServerError,
     SettingsError,
 )
+from fgmclip.client.messages import (
+    NO_PARAMETERS,
+    Parameters,
+    Tensors,
+    decode_response,
+    encode_request,
+)
 from fgmclip.client.timeouts import Timeouts
 
-Tensors = Mapping[str, NDArray[Any]]
-Parameters = Mapping[str, str | int | bool]
+WRITE_BUFFER_BYTES = 16 * 2**20
+"""What gRPC may hold ready for the network: by its own default 64 kB."""
 
-NO_PARAMETERS: Parameters = MappingProxyType({})
+_OVERLOADED = ("Exceeds maximum queue size", "Request timeout expired")
+"""Triton's words for a request that a full queue refused, or that waited there for too long."""
 
-MAX_MESSAGE_BYTES = 2**31 - 1
-"""What one gRPC message can hold at all; gRPC's own default of 4 MB is less than one clip."""
+_INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
 class Transport(Protocol):
@@ -92,6 +91,10 @@ class GrpcTransport:
         self._connect_seconds = (timeouts or Timeouts()).connect_seconds
         self._channel = grpc.insecure_channel(_target(url), options=_channel_options(url))
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        # Without a serializer: the request comes as bytes.
+        self._infer = self._channel.unary_unary(
+            _INFER, response_deserializer=service_pb2.ModelInferResponse.FromString
+        )
         self._connected = False
         self._closed = False
 
@@ -108,13 +111,14 @@ class GrpcTransport:
 
         Raises:
             ConnectError: No server answers, or it takes no requests now.
+            OverloadedError: It has more to do than it can answer in time.
             RequestTimeoutError: The answer did not come in time.
             RefusedError: The server refused the input.
             ModelNotFoundError: The server does not have the model.
             ServerError: The server failed, or left an output out.
         """
         request = encode_request(model, inputs, outputs, parameters)
-        answer = decode_response(self._call("ModelInfer", request, timeout_seconds, model))
+        answer = decode_response(self._call(self._infer, request, timeout_seconds, model))
         missing = [name for name in outputs if name not in answer]
         if missing:
             raise ServerError(
@@ -126,7 +130,7 @@ class GrpcTransport:
     def model_parameters(self, model: str, *, timeout_seconds: float) -> Mapping[str, str]:
         """Return the `parameters` of a model's configuration; raises what `infer` raises."""
         request = service_pb2.ModelConfigRequest(name=model)
-        config = self._call("ModelConfig", request, timeout_seconds, model).config
+        config = self._call(self._stub.ModelConfig, request, timeout_seconds, model).config
         return {key: value.string_value for key, value in config.parameters.items()}
 
     def close(self) -> None:
@@ -134,12 +138,14 @@ class GrpcTransport:
         self._closed = True
         self._channel.close()
 
-    def _call(self, method: str, request: Any, timeout_seconds: float, model: str) -> Any:
+    def _call(
+        self, method: Callable[..., Any], request: Any, timeout_seconds: float, model: str
+    ) -> Any:
         if self._closed:
             raise ConnectError(f"the connection to {self.url} was closed; make a new client")
         self._connect()
         try:
-            return getattr(self._stub, method)(request, timeout=timeout_seconds)
+            return method(request, timeout=timeout_seconds)
         except grpc.RpcError as error:
             raise self._translated(error, timeout_seconds, model) from error
 
@@ -162,6 +168,11 @@ class GrpcTransport:
     def _translated(self, error: Any, timeout_seconds: float, model: str) -> ClientError:
         code, said = error.code(), " ".join((error.details() or "").split())
         status = grpc.StatusCode
+        if code is status.UNAVAILABLE and any(words in said for words in _OVERLOADED):
+            return OverloadedError(
+                f"{self.url} has more to do than it can answer in time: {said}; send less, go on "
+                "with the latest frames, or give it more machines"
+            )
         if code is status.UNAVAILABLE:
             return ConnectError(
                 f"no server takes requests at {self.url} (expected is Triton's gRPC port, not its "
@@ -181,58 +192,6 @@ class GrpcTransport:
         return ServerError(f"{self.url} failed over {model} ({code.name.lower()}): {said}")
 
 
-def encode_request(
-    model: str, inputs: Tensors, outputs: Sequence[str], parameters: Parameters
-) -> Any:
-    """Return the `ModelInferRequest` of named arrays.
-
-    Raises:
-        RefusedError: A dtype is none of the protocol's, or the request is too large for gRPC.
-    """
-    size = sum(array.nbytes for array in inputs.values())
-    if size > MAX_MESSAGE_BYTES:
-        raise RefusedError(
-            f"request for {model}: expected at most {MAX_MESSAGE_BYTES} bytes, got {size}; "
-            "scale the frames down"
-        )
-    request = service_pb2.ModelInferRequest(model_name=model)
-    for name, array in inputs.items():
-        datatype = np_to_triton_dtype(array.dtype)
-        if datatype is None:
-            raise RefusedError(f"{name}: expected a dtype of KServe v2, got {array.dtype}")
-        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
-        request.raw_input_contents.append(_to_bytes(array, datatype))
-    for name in outputs:
-        request.outputs.add(name=name)
-    for key, value in parameters.items():
-        # bool first: a bool is an int to Python.
-        if isinstance(value, bool):
-            request.parameters[key].bool_param = value
-        elif isinstance(value, int):
-            request.parameters[key].int64_param = value
-        else:
-            request.parameters[key].string_param = value
-    return request
-
-
-def decode_response(response: Any) -> dict[str, NDArray[Any]]:
-    """Return the named arrays of a `ModelInferResponse`; they share its memory, read-only."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True):
-        if tensor.datatype == "BYTES":
-            flat = deserialize_bytes_tensor(raw)
-        else:
-            flat = np.frombuffer(raw, dtype=triton_to_np_dtype(tensor.datatype))
-        arrays[tensor.name] = flat.reshape(tuple(tensor.shape))
-    return arrays
-
-
-def _to_bytes(array: NDArray[Any], datatype: str) -> bytes:
-    if datatype != "BYTES":
-        return array.tobytes()
-    return serialize_byte_tensor(array).item() if array.size else b""
-
-
 def _target(url: str) -> str:
     match = re.fullmatch(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]@]+):(?P<port>[0-9]{1,5})", url)
     if match is None or not 0 < int(match["port"]) < 65536:
@@ -249,6 +208,8 @@ def _channel_options(url: str) -> list[tuple[str, int | str]]:
         ("grpc.max_receive_message_length", -1),
         # A name of several servers is used as such; gRPC would stick to the first.
         ("grpc.lb_policy_name", "round_robin"),
+        # A clip of large frames goes out in pieces of this size instead of 64 kB.
+        ("grpc.http2.write_buffer_size", WRITE_BUFFER_BYTES),
         # gRPC waits up to two minutes before it looks for a server that was restarted.
         ("grpc.max_reconnect_backoff_ms", 2000),
     ]

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgmclip.export.errors import ExportError
-from fgmclip.export.manifest import file_sha256, short_hash
+from fgmclip.export.manifest import short_hash
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess
+from fgmclip.serve.runtimes.proof import file_sha256
 from fgmclip.spec import ModelSpec
 from fgmclip.video.errors import VideoListError
 from fgmclip.video.labelled import LabelledVideo, read_labelled

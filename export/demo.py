@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 
 from fgmclip.export.configs import SKELETON
-from fgmclip.export.manifest import file_sha256, folder_hashes, short_hash
-from fgmclip.export.release import PACKAGE, export_release
+from fgmclip.export.manifest import folder_hashes, short_hash
+from fgmclip.export.release import export_release
 from fgmclip.export.repository import Repository
 from fgmclip.export.sources import DEMO_CHECKPOINT, open_model
+from fgmclip.export.steps import PACKAGE
 from fgmclip.kernels import native
+from fgmclip.serve.runtimes.proof import file_sha256
 
 
 def demo_repository() -> Path:

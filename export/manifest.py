@@ -10,6 +10,9 @@ from pydantic import Field
 
 from fgmclip.export.errors import RepositoryError
 from fgmclip.export.gate import GateReport
+from fgmclip.export.settings import ServingSetting
+from fgmclip.export.tensorrt.report import EngineReport
+from fgmclip.serve.runtimes.proof import file_sha256
 from fgmclip.spec import PublicManifest, SpecError
 from fgmclip.spec.base import FrozenSpec
 from fgmclip.spec.manifest import MANIFEST_FORMAT
@@ -46,11 +49,15 @@ class ReleaseManifest(FrozenSpec):
         ensembles: `config.pbtxt` of each public ensemble that serves this release.
         checks: Comparison of the fp32 graphs with PyTorch.
         gate: What the gate saw of every rung; None where only fp32 was asked for.
+        sm: Compute capabilities that the engines in the release were built for; empty where none
+            are in it, or the library chose.
+        engines: What was built, verified and not verified of each engine in the release.
+        settings: What Triton is told of each step beyond its tensors, and why.
     """
 
     format: Literal[1] = MANIFEST_FORMAT
     public: PublicManifest
-    target: Literal["cpu", "onnx-gpu"]
+    target: Literal["cpu", "onnx-gpu", "tensorrt", "rtx"]
     precision_asked: str
     precision_built: dict[str, str]
     created: str
@@ -59,6 +66,9 @@ class ReleaseManifest(FrozenSpec):
     ensembles: dict[str, str]
     checks: tuple[PartCheck, ...] = Field(default=())
     gate: GateReport | None = None
+    sm: tuple[int, ...] = ()
+    engines: tuple[EngineReport, ...] = ()
+    settings: tuple[ServingSetting, ...] = ()
 
     @property
     def release(self) -> int:
@@ -81,15 +91,6 @@ def read_manifest(path: Path) -> ReleaseManifest:
             f"{path.name}: expected a release manifest of format {MANIFEST_FORMAT}; export the "
             f"release again with this version, or use the version that wrote it ({error})"
         ) from error
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def folder_hashes(folder: Path, name: str) -> dict[str, str]:

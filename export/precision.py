@@ -14,11 +14,11 @@ from fgmclip.export.eager import EagerProcess
 from fgmclip.export.gate import Thresholds
 from fgmclip.export.ladder.candidate import Candidate, Precision
 from fgmclip.export.ladder.rungs import CpuRungs, GpuRungs, Rungs
-from fgmclip.export.manifest import file_sha256
 from fgmclip.export.names import Part
 from fgmclip.export.recording import record
 from fgmclip.export.targets import Target
 from fgmclip.model.network import FgmClip
+from fgmclip.serve.runtimes.proof import file_sha256
 from fgmclip.serve.steps.classify import class_logits
 
 

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
+import typer
 from rich.console import Console
 from rich.progress import Progress
 
 from fgmclip.export.errors import GateError
+from fgmclip.export.gate import Thresholds
+from fgmclip.export.ladder.candidate import Precision
 from fgmclip.export.precision import PrecisionRequest
 from fgmclip.export.printing import print_release, print_verdicts
 from fgmclip.export.release import export_release, stages
 from fgmclip.export.sources import open_model
-from fgmclip.export.targets import Target
+from fgmclip.export.targets import PRECISIONS, TARGETS, Target, precision_fault
+from fgmclip.export.tensorrt.sms import parse_sms
 
 
 def run_export(
     checkpoint: str,
     repository: Path,
     *,
-    target: Target,
-    request: PrecisionRequest,
+    target: str,
+    precision: str | None,
+    sm: str | None,
+    calibration: Path | None,
+    thresholds: Thresholds,
     random_weights: int | None,
     as_json: bool,
     progress: Progress,
@@ -32,7 +40,10 @@ def run_export(
         checkpoint: A checkpoint's path, or a preset's name.
         repository: Where to publish.
         target: Where the engines run.
-        request: The precision asked for, and how a rung proves itself.
+        precision: What is asked for; None for what the target takes if nothing is.
+        sm: Compute capabilities to build for, for example `86,89`; `rtx` only.
+        calibration: A CSV or a folder of videos; None for generated ones.
+        thresholds: Of the gate.
         random_weights: Seed of random weights for a preset, instead of a checkpoint.
         as_json: Print the manifest for machines.
         progress: Shows the stages; running.
@@ -41,16 +52,26 @@ def run_export(
     Raises:
         GateError: A rung was refused; its verdicts were printed.
         ExportError: The model or the target cannot be exported.
+        typer.BadParameter: There is no such target, or the target has no such precision.
     """
+    where = _target(target)
+    asked = PRECISIONS[where][0] if precision is None else precision
+    if fault := precision_fault(where, asked):
+        raise typer.BadParameter(fault, param_hint="--precision")
+    sms = parse_sms(sm)
+    request = PrecisionRequest(
+        cast(Precision, asked), calibration, thresholds, trained=random_weights is None
+    )
     task = progress.add_task("read checkpoint", total=None)
     model = open_model(checkpoint, random_weights=random_weights, outliers=True)
-    progress.update(task, total=stages(model.spec, request), completed=-1)
+    progress.update(task, total=stages(model.spec, request, where), completed=-1)
     try:
         manifest = export_release(
             model,
             repository,
-            target=target,
+            target=where,
             precision=request,
+            sms=sms,
             report=lambda stage: progress.update(task, description=stage, advance=1),
             detail=lambda what: progress.update(task, description=what),
         )
@@ -64,3 +85,10 @@ def run_export(
         print(manifest.to_json())
     else:
         print_release(manifest, repository, console)
+
+
+def _target(name: str) -> Target:
+    for target in TARGETS:
+        if target == name:
+            return target
+    raise typer.BadParameter(f"expected {' or '.join(TARGETS)}, got {name}", param_hint="--target")

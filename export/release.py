@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import cast
 
 import onnx
 
-import fgmclip
-from fgmclip.export.classes import class_arrays, write_class_file
-from fgmclip.export.configs import (
-    SKELETON,
-    ensemble_parameters,
-    format_config,
-    model_config,
-    preprocess_parameters,
-)
+from fgmclip.export.classes import class_arrays
+from fgmclip.export.configs import ensemble_parameters, format_config, model_config
+from fgmclip.export.engines import build_plan, check_types, open_builder
 from fgmclip.export.errors import ExportError
 from fgmclip.export.gate import GateReport
+from fgmclip.export.gate_folder import GATE_FOLDER, write_gate_folder
 from fgmclip.export.gate_table import gate_markdown
 from fgmclip.export.graphs import check_graphs, parts_of
-from fgmclip.export.ladder.candidate import Candidate
+from fgmclip.export.ladder.candidate import Candidate, Precision
 from fgmclip.export.manifest import PartCheck, ReleaseManifest, folder_hashes
-from fgmclip.export.names import ENSEMBLES, STEPS, Part, gate_name, step_name
+from fgmclip.export.names import ENSEMBLES, Part, gate_name
 from fgmclip.export.precision import (
     PrecisionRequest,
     plain_engines,
@@ -35,42 +31,41 @@ from fgmclip.export.precision import (
     rungs_text,
     tag_text,
 )
+from fgmclip.export.recording import Recording
 from fgmclip.export.repository import Repository
+from fgmclip.export.steps import StepWriter
 from fgmclip.export.tags import embedding_tag, model_tag
-from fgmclip.export.targets import (
-    ENGINE_FILE,
-    GPU_PYTHON_STEPS,
-    Target,
-    add_gpu_kernels,
-    place,
-    runs_in_python,
-)
-from fgmclip.kernels import native
+from fgmclip.export.targets import PRECISIONS, Target, engine_library, precision_fault
+from fgmclip.export.tensorrt.report import EngineReport
 from fgmclip.model.network import FgmClip
 from fgmclip.model.onnx_graph import to_onnx
 from fgmclip.serve.steps.classify import class_logits
 from fgmclip.spec import Limits, ModelSpec, PublicManifest
 from fgmclip.spec.flow import FLOW_VERSION
 
-# Not `importlib.resources`: an editable install with a compiled module lies in two places.
-PACKAGE = Path(fgmclip.__file__).parent
-CLASS_FILE = "classes.npz"
 TOOLS = (
-    "fgmclip", "numpy", "onnx", "onnxruntime", "onnxscript", "open_clip_torch", "openvino", "torch"
+    "fgmclip", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "onnxscript", "open_clip_torch",
+    "openvino", "torch",
 )  # fmt: skip
 
-# Of the rooms, what a server does not need.
-NOT_SERVED = ("__pycache__", "csrc", "CMakeLists.txt", "README.md", "*.pyi")
+Report = Callable[[str], None]
 
-# What each step imports, so that a release answers with the code that it was proved with.
-MODULES: dict[str, tuple[str, ...]] = {
-    "preprocess": ("kernels", "serve/steps"),
-    "preprocess_edge": ("kernels", "serve/steps"),
-    "window": ("serve/steps",),
-    "classify": ("serve/steps",),
-} | dict.fromkeys(
-    ("clip_image_encoder", "motion_encoder", "fusion_head"), ("serve/runtimes", "serve/steps")
-)
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """What was chosen for each submodule, and on what grounds.
+
+    Attributes:
+        engines: What was chosen.
+        checks: The fp32 graphs beside PyTorch.
+        gate: What the gate saw; None where only fp32 was asked for and nothing had to be seen.
+        judged: PyTorch on the gate's clips; None where `gate` is.
+    """
+
+    engines: dict[Part, Candidate]
+    checks: tuple[PartCheck, ...]
+    gate: GateReport | None = None
+    judged: Recording | None = None
 
 
 def export_release(
@@ -79,8 +74,9 @@ def export_release(
     *,
     target: Target = "cpu",
     precision: PrecisionRequest | None = None,
-    report: Callable[[str], None] = lambda stage: None,
-    detail: Callable[[str], None] = lambda what: None,
+    sms: tuple[int, ...] = (),
+    report: Report = lambda stage: None,
+    detail: Report = lambda what: None,
 ) -> ReleaseManifest:
     """Export a model to engines and publish them as the next release.
 
@@ -88,7 +84,8 @@ def export_release(
         model: The model, in evaluation mode.
         repository: The repository's directory; made if absent.
         target: Where the engines will run; nothing of a GPU is verified without one.
-        precision: Rung of the ladder for CPUs; None for the fp32 graphs in ONNX Runtime.
+        precision: What is asked for; None for what the target takes if nothing is.
+        sms: Compute capabilities that engines for `rtx` are built for; none for the library's own.
         report: Called with the name of each stage as it begins.
         detail: Called with what goes on inside a stage that takes minutes.
 
@@ -100,42 +97,56 @@ def export_release(
             does not pass; nothing was published.
         BusyError: Another process is publishing into the repository.
         ExportError: The model's flow is another version's, or the CUDA kernels that the target
-            needs were not built, or a precision is asked of a target that is none for CPUs.
+            needs were not built, or the target has no such precision, or its engine failed.
     """
-    request = precision or PrecisionRequest()
+    request = precision or PrecisionRequest(cast("Precision", PRECISIONS[target][0]))
     _check_flow(model.spec)
-    if request.climbs and target != "cpu":
+    if fault := precision_fault(target, request.precision):
+        raise ExportError(f"--precision: {fault}")
+    if sms and target != "rtx":
         raise ExportError(
-            f"--precision {request.precision}: expected --target cpu, whose engines are chosen "
-            f"here, got {target}; leave --precision out"
+            f"--sm: expected with --target rtx, whose engines are built here, got {target}; leave "
+            "it out"
         )
+    library = open_builder(request.precision, sms) if target == "rtx" else None
     live = Repository(repository)
     with live.lock(), tempfile.TemporaryDirectory() as scratch:
         live.sweep()
         release = live.next_release()
-        engines, checks, gate = _proven_engines(model, request, Path(scratch), report, detail)
-        tags = tag_text(engines)
+        proven = _prove(model, request, target, Path(scratch), report, detail)
+        tags = tag_text(proven.engines)
         public = PublicManifest(
             release=release,
             model_tag=model_tag(model, tags),
             embedding_tag=embedding_tag(model, tags),
-            precision=rungs_text(engines),
+            precision=rungs_text(proven.engines),
             dt=model.spec.clip.dt,
             spec=model.spec,
             limits=Limits(),
         )
         report("write steps")
         live.staging.mkdir(parents=True)
-        _write_steps(model, public, live.staging, target, engines)
+        writer = StepWriter(model, public, target, proven.engines, proven.gate, live.staging)
+        settings = writer.write()
+        built: list[EngineReport] = []
+        if engine_library(target) and proven.judged is not None:
+            folder = writer.version("classify").parent / GATE_FOLDER
+            write_gate_folder(folder, proven.judged, request.thresholds, request.trained)
+            for part in proven.engines:
+                report(f"engine {part}")
+                version = writer.version(part)
+                if library is None:
+                    check_types(version)
+                else:
+                    built.append(build_plan(library, version, sms, detail))
         report("publish")
         manifest = ReleaseManifest(
             public=public,
             target=target,
             precision_asked=request.precision,
-            precision_built={part: engine.rung for part, engine in engines.items()},
+            precision_built=_built_precisions(proven.engines, target, built),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            tools={name: importlib.metadata.version(name) for name in TOOLS}
-            | {"python": platform.python_version()},
+            tools=_versions(),
             files={
                 name: digest
                 for folder in sorted(live.staging.iterdir())
@@ -147,30 +158,38 @@ def export_release(
                 )
                 for name in ENSEMBLES
             },
-            checks=checks,
-            gate=gate,
+            checks=proven.checks,
+            gate=proven.gate,
+            sm=sms,
+            engines=tuple(built),
+            settings=settings,
         )
-        if gate is not None:
+        if proven.gate is not None:
             title = f"Gate of release r{release}, {model.spec.name}"
-            (live.path / gate_name(release)).write_text(gate_markdown(gate, title))
+            (live.path / gate_name(release)).write_text(gate_markdown(proven.gate, title))
         live.publish(manifest)
     return manifest
 
 
-def stages(spec: ModelSpec, precision: PrecisionRequest | None = None) -> int:
+def stages(
+    spec: ModelSpec, precision: PrecisionRequest | None = None, target: Target = "cpu"
+) -> int:
     """Return how many stages `export_release` reports."""
-    climbs = precision is not None and precision.climbs
-    return 2 * len(parts_of(spec)) + 3 + climbs
+    parts = len(parts_of(spec))
+    builds = engine_library(target) is not None
+    gated = builds or (precision is not None and precision.climbs)
+    return 2 * parts + 3 + gated + (parts if builds else 0)
 
 
-def _proven_engines(
+def _prove(
     model: FgmClip,
     request: PrecisionRequest,
+    target: Target,
     scratch: Path,
-    report: Callable[[str], None],
-    detail: Callable[[str], None],
-) -> tuple[dict[Part, Candidate], tuple[PartCheck, ...], GateReport | None]:
-    """Export every submodule, hold the graphs to PyTorch, and climb if that is asked for."""
+    report: Report,
+    detail: Report,
+) -> _Proven:
+    """Export every submodule, hold the graphs to PyTorch, and climb where that is asked for."""
     graphs: dict[Part, Path] = {}
     for part in parts_of(model.spec):
         report(f"export {part}")
@@ -178,11 +197,33 @@ def _proven_engines(
         onnx.save(to_onnx(model, part), graphs[part])
     classes = class_arrays(model)
     checks = check_graphs(model, graphs, lambda embedding: class_logits(embedding, classes), report)
-    if not request.climbs:
-        return plain_engines(graphs), checks, None
+    # A target that builds engines judges them by the gate's clips, fp32 ones too.
+    if not request.climbs and not engine_library(target):
+        return _Proven(plain_engines(graphs), checks)
     report("gate")
-    climbed = prove(model, graphs, request, scratch, detail)
-    return climbed.chosen, checks, climbed.report
+    climbed = prove(model, graphs, request, scratch, detail, target=target)
+    return _Proven(climbed.chosen, checks, climbed.report, climbed.judged)
+
+
+def _versions() -> dict[str, str]:
+    """Return the version of each tool that is here, and of Python."""
+    here = {item.metadata["Name"] for item in importlib.metadata.distributions()}
+    found = {name: importlib.metadata.version(name) for name in TOOLS if name in here}
+    return found | {"python": platform.python_version()}
+
+
+def _built_precisions(
+    engines: Mapping[Part, Candidate], target: Target, built: list[EngineReport]
+) -> dict[str, str]:
+    """Return the rung of each engine, with what is still to be proved of it."""
+    rungs: dict[str, str] = {part: engine.rung for part, engine in engines.items()}
+    if target == "tensorrt":
+        return {part: f"{rung}, to be built on the target" for part, rung in rungs.items()}
+    unproved = {item.part: item.built_precision for item in built if not item.inspected}
+    return {
+        part: f"{rung}, {unproved[part]}" if part in unproved else rung
+        for part, rung in rungs.items()
+    }
 
 
 def _check_flow(spec: ModelSpec) -> None:
@@ -192,55 +233,3 @@ def _check_flow(spec: ModelSpec) -> None:
             f"got {spec.motion.flow.version}; export with the version of fgmclip that trained the "
             "checkpoint, or train it again"
         )
-
-
-def _write_steps(
-    model: FgmClip,
-    public: PublicManifest,
-    staging: Path,
-    target: Target,
-    engines: Mapping[Part, Candidate],
-) -> None:
-    spec, release = model.spec, public.release
-    preprocessing = preprocess_parameters(spec, public.limits)
-    parameters = {
-        "preprocess": preprocessing,
-        "preprocess_edge": preprocessing,
-        "window": {"window": str(spec.clip.frames), "embedding_tag": public.embedding_tag},
-        "classify": {"classes": CLASS_FILE},
-    } | {
-        part: {"runtime": engine.runtime, "engine": ENGINE_FILE, **engine.options}
-        for part, engine in engines.items()
-    }
-    for step in STEPS:
-        if step in parameters:
-            folder = staging / step_name(step, release)
-            (folder / "1").mkdir(parents=True)
-            config = model_config(step, spec, release, parameters[step])
-            place(config, step, target)
-            (folder / "config.pbtxt").write_text(format_config(config))
-            if runs_in_python(step, target):
-                shutil.copy(SKELETON / step / "1" / "model.py", folder / "1")
-                _copy_modules(folder / "1", MODULES[step])
-                if target != "cpu" and step in GPU_PYTHON_STEPS:
-                    add_gpu_kernels(folder / "1" / "fgmclip" / "kernels")
-    classify = staging / step_name("classify", release)
-    write_class_file(classify / "1" / CLASS_FILE, model)
-    (classify / "labels.txt").write_text("".join(f"{label}\n" for label in spec.labels))
-    for part, engine in engines.items():
-        shutil.copy(engine.graph, staging / step_name(part, release) / "1" / ENGINE_FILE)
-
-
-def _copy_modules(version: Path, modules: tuple[str, ...]) -> None:
-    package = version / "fgmclip"
-    package.mkdir()
-    shutil.copy(PACKAGE / "__init__.py", package)
-    for module in modules:
-        shutil.copytree(
-            PACKAGE / module, package / module, ignore=shutil.ignore_patterns(*NOT_SERVED)
-        )
-        for parent in (package / module).relative_to(package).parents[:-1]:
-            shutil.copy(PACKAGE / parent / "__init__.py", package / parent)
-    compiled = native.module_file()
-    if "kernels" in modules and compiled is not None:
-        shutil.copy(compiled, package / "kernels")

@@ -18,7 +18,7 @@ from google.protobuf.text_format import ParseError
 
 from fgmclip.export.configs import parse_config
 from fgmclip.export.errors import BusyError, RepositoryError
-from fgmclip.export.manifest import ReleaseManifest, file_sha256, read_manifest
+from fgmclip.export.manifest import ReleaseManifest, read_manifest
 from fgmclip.export.names import (
     ENSEMBLES,
     gate_name,
@@ -27,6 +27,7 @@ from fgmclip.export.names import (
     manifest_release,
     step_release,
 )
+from fgmclip.serve.runtimes.proof import file_sha256
 from fgmclip.spec import PublicManifest
 from fgmclip.spec.manifest import MANIFEST_PARAMETER
 

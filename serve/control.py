@@ -54,13 +54,20 @@ class Control:
         request = service_pb2.ServerMetadataRequest()
         return str(self._stub.ServerMetadata(request, timeout=10).version)
 
-    def load(self, model: str, timeout_seconds: float) -> None:
-        """Load a model, or load it anew if its files changed.
+    def load(self, model: str, timeout_seconds: float, *, config: str = "") -> None:
+        """Load a model, or load it anew if its files or its config changed.
+
+        Args:
+            model: Its name.
+            timeout_seconds: How long it may take.
+            config: Its config as JSON; what stands in its folder if empty.
 
         Raises:
             CallError: It cannot be loaded; `reason` of it says why.
         """
         request = service_pb2.RepositoryModelLoadRequest(model_name=model)
+        if config:
+            request.parameters["config"].string_param = config
         self._stub.RepositoryModelLoad(request, metadata=self._metadata, timeout=timeout_seconds)
 
     def prove(

@@ -32,6 +32,10 @@ from fgmclip.serve.watch import Watch
 HOST = "127.0.0.1"
 """The only address: whoever wants to serve others runs a current Triton container."""
 
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+"""What makes glibc keep the memory of a request for the next one, up to 1 GB of it. Left to itself
+it gave large blocks back: a clip of 1080p frames touched 14,454 new pages, and 384 with this."""
+
 _GRACE_SECONDS = 10.0
 
 
@@ -204,7 +208,7 @@ class EmbeddedServer:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=binary.environment(),
+                env=MEMORY | binary.environment(),
                 start_new_session=True,
             )
 

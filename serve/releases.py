@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from fgmclip.serve.control import CallError, Control, reason
 from fgmclip.serve.errors import ReloadError, RepositoryError
@@ -52,8 +53,8 @@ class Releases:
 
     @property
     def served(self) -> Mapping[str, Ensemble]:
-        """The ensembles that are served, by name."""
-        return self._served
+        """The ensembles that are served, by name; a view that follows every reload."""
+        return MappingProxyType(self._served)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -69,7 +70,8 @@ class Releases:
 
         The steps of a new release are loaded first, under their own names, then each ensemble's
         config proves itself under another name: Triton takes a served ensemble down when its new
-        config does not fit its steps. Only then do the ensembles change over.
+        config does not fit its steps. Only then do the ensembles change over, each to the config
+        that was proven: the file may hold another release's by now, whose steps are not loaded.
 
         Raises:
             ReloadError: The new release cannot be served; the old one still answers.
@@ -84,16 +86,16 @@ class Releases:
                         "ensemble that is being served; activate a release again with "
                         "'fgmclip repo activate'"
                     )
-            fresh = self._load_steps(ensembles.values())
+            changed = [item for name, item in ensembles.items() if item != self._served.get(name)]
+            fresh = self._load_steps(changed)
             try:
-                for ensemble in ensembles.values():
-                    self._prove(ensemble)
+                configs = [self._proven(ensemble) for ensemble in changed]
             except ReloadError:
                 self._drop(fresh)
                 raise
-            for name in ensembles:
-                self._load(name)
-            self._served = ensembles
+            for ensemble, config in zip(changed, configs, strict=True):
+                self._load(ensemble.name, config)
+                self._served[ensemble.name] = ensemble
             self._retire()
 
     def close(self) -> None:
@@ -114,21 +116,24 @@ class Releases:
         self._loaded.update(dict.fromkeys(fresh))
         return fresh
 
-    def _load(self, model: str) -> None:
+    def _load(self, model: str, config: str = "") -> None:
         try:
-            self._control.load(model, self._timeout)
+            self._control.load(model, self._timeout, config=config)
         except CallError as error:
             raise self._refusal(model, reason(error)) from error
 
-    def _prove(self, ensemble: Ensemble) -> None:
+    def _proven(self, ensemble: Ensemble) -> str:
+        """Return an ensemble's config as JSON, after it loaded under another name."""
         name = f"{ensemble.name}__proof"
         try:
             config, files = proof_of(self._repository, ensemble, name)
             self._control.prove(name, config, files, self._timeout)
+            config, _ = proof_of(self._repository, ensemble, ensemble.name)
         except OSError as error:
             raise self._refusal(ensemble.name, str(error)) from error
         except CallError as error:
             raise self._refusal(ensemble.name, reason(error)) from error
+        return config
 
     def _refusal(self, model: str, why: str) -> ReloadError:
         return ReloadError(

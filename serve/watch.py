@@ -28,10 +28,11 @@ class Watch:
 
         Args:
             repository: Directory of models.
-            served: Its ensembles as they are served now.
+            served: Its ensembles as they are served; `reload` changes them.
             reload: What to do when they are others.
         """
         self._repository = repository
+        self._served = served
         self._seen = dict(served)
         self._reload = reload
         self._stopped = threading.Event()
@@ -58,6 +59,8 @@ class Watch:
                 if ensembles != self._seen:
                     self._seen = ensembles
                     self._reload()
+                    # The files may have changed, and changed back, since they were compared.
+                    self._seen = dict(self._served)
                     _LOG.info("serving the repository's new state: %s", ", ".join(ensembles))
             except ServeError as error:
                 if not self._stopped.is_set():

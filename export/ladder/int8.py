@@ -27,7 +27,6 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from fgmclip.export.ladder.candidate import Candidate
 from fgmclip.export.ladder.graph import Array, Graph, fold
 from fgmclip.export.ladder.smooth import channel_maxima, smooth, smoothable
-from fgmclip.serve.runtimes.openvino_cpu import computes_bf16
 
 QUANTIZED = ("MatMul", "Gemm", "Conv")
 
@@ -124,6 +123,9 @@ def int8_candidates(graph: Path, kept: tuple[str, ...]) -> list[Candidate]:
         graph: What `quantize` wrote.
         kept: Nodes that were left out of it.
     """
+    # Where engines are for a GPU, OpenVINO need not be installed.
+    from fgmclip.serve.runtimes.openvino_cpu import computes_bf16
+
     candidates = [
         Candidate("int8", "onnxruntime", graph, kept=kept),
         Candidate("int8", "openvino", graph, {"precision": "f32"}, kept),

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fgmclip.export.lint.finding import ACTIVATE_AGAIN, EXPORT_AGAIN, Finding
-from fgmclip.export.manifest import ReleaseManifest, file_sha256
+from fgmclip.export.manifest import ReleaseManifest
 from fgmclip.export.names import labels_name, manifest_name, step_release
 from fgmclip.export.repository import STAGING, TEMPORARY
+from fgmclip.serve.runtimes.proof import file_sha256
 from fgmclip.spec import PublicManifest, SpecError
 from fgmclip.spec.manifest import MANIFEST_PARAMETER
 

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from fgmclip.export.lint.engine import check_engine, check_gate_folder
 from fgmclip.export.lint.finding import EXPORT_AGAIN, Finding
 from fgmclip.export.lint.graph import check_graph
 from fgmclip.export.manifest import ReleaseManifest
 from fgmclip.export.names import PARTS
-from fgmclip.export.targets import ENGINE_FILE, GPU_PYTHON_STEPS
+from fgmclip.export.targets import ENGINE_FILE, GPU_PYTHON_STEPS, PLAN_FILE, instance_kind
 from fgmclip.kernels.cuda.abi import KERNELS
 from fgmclip.kernels.cuda.binary import NAME, read_binary
 from fgmclip.kernels.errors import BuildError
 from fgmclip.serve.runtimes.runtime import OPTIONS
 
-BACKENDS = {"python": "model.py", "onnxruntime": ENGINE_FILE}
+BACKENDS = {"python": "model.py", "onnxruntime": ENGINE_FILE, "tensorrt": PLAN_FILE}
 """The file that a backend looks for in a version folder."""
 
 CONFIG = "config.pbtxt"
@@ -54,8 +55,12 @@ def check_step(folder: Path, config: Any, manifest: ReleaseManifest | None) -> I
     for version in versions:
         yield from _check_files(version, config)
         yield from _check_instances(path, version, config, step, manifest)
+        if manifest is not None and step in PARTS:
+            yield from check_engine(version, config, step, manifest)
     if manifest is not None:
         yield from _check_parameters(path, config, step, manifest)
+        if step == "classify":
+            yield from check_gate_folder(folder, manifest)
 
 
 def check_name(folder: Path, config: Any) -> Iterator[Finding]:
@@ -128,7 +133,10 @@ def _check_batching(
 ) -> Iterator[Finding]:
     largest = config.max_batch_size
     preferred = [size for size in config.dynamic_batching.preferred_batch_size if size > largest]
-    if preferred or (config.HasField("dynamic_batching") and not largest):
+    batching = config.dynamic_batching
+    # Without a batch axis a queue may still be bounded.
+    bounds = batching.HasField("default_queue_policy")
+    if preferred or (config.HasField("dynamic_batching") and not bounds and not largest):
         yield Finding(
             "batching",
             path,
@@ -157,7 +165,7 @@ def _check_warm_up(folder: Path, config: Any) -> Iterator[Finding]:
         wrong = []
         missing = {item.name for item in config.input if not item.optional} - set(sample.inputs)
         wrong += [f"{name} left out" for name in sorted(missing)]
-        if sample.batch_size > config.max_batch_size:
+        if sample.batch_size > max(1, config.max_batch_size):
             wrong.append(f"batch_size {sample.batch_size} above {config.max_batch_size}")
         for name, data in sample.inputs.items():
             tensor = tensors.get(name)
@@ -188,7 +196,7 @@ def _check_files(version: Path, config: Any) -> Iterator[Finding]:
     needed = [BACKENDS[config.backend]]
     needed += [
         config.parameters[key].string_value
-        for key in ("engine", "classes")
+        for key in ("engine", "recipe", "classes")
         if key in config.parameters
     ]
     for name in dict.fromkeys(needed):
@@ -236,13 +244,12 @@ def _check_instances(
     path: str, version: Path, config: Any, step: str, manifest: ReleaseManifest | None
 ) -> Iterator[Finding]:
     groups = config.instance_group
-    on_gpu = step in (*PARTS, *GPU_PYTHON_STEPS)
-    allowed = {"KIND_CPU", "KIND_GPU"}
+    allowed = {"KIND_AUTO", "KIND_CPU", "KIND_GPU"}
     if manifest is not None:
-        allowed = {"KIND_GPU" if on_gpu and manifest.target != "cpu" else "KIND_CPU"}
+        allowed = {instance_kind(step, manifest.target)}
     target = f" for the target {manifest.target}" if manifest else ""
     kinds = [group.Kind.Name(group.kind) for group in groups]
-    # Without a group, or by KIND_AUTO, Triton decides by what it finds on the machine.
+    # Without a group Triton decides by what it finds on the machine.
     if not kinds or not allowed.issuperset(kinds):
         yield Finding(
             "instance-kind",
@@ -260,7 +267,7 @@ def _check_instances(
             ", ".join(map(str, counts)),
             "set count: 1 or more",
         )
-    if config.backend != "python" or "KIND_GPU" not in kinds:
+    if step not in GPU_PYTHON_STEPS or {"KIND_AUTO", "KIND_GPU"}.isdisjoint(kinds):
         return
     key = "FORCE_CPU_ONLY_INPUT_TENSORS"
     value = config.parameters[key].string_value if key in config.parameters else "none"

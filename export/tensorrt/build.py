@@ -11,18 +11,26 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from fgmclip.export.manifest import file_sha256, short_hash
-from fgmclip.export.tensorrt.builder import BuildOptions, build_engine, check_options
+from fgmclip.export.manifest import short_hash
+from fgmclip.export.tensorrt.builder import (
+    BuildOptions,
+    BuiltEngine,
+    build_engine,
+    check_options,
+)
 from fgmclip.export.tensorrt.check_half import check_half
 from fgmclip.export.tensorrt.errors import GraphRefusedError
-from fgmclip.export.tensorrt.gpu import Gpu
 from fgmclip.export.tensorrt.graph_types import products, require_precision, weight_bytes
-from fgmclip.export.tensorrt.half import HALVES, to_half
+from fgmclip.export.tensorrt.half import to_half
 from fgmclip.export.tensorrt.library import Library
 from fgmclip.export.tensorrt.report import EngineReport, report_file
 from fgmclip.export.tensorrt.stored import stored_bytes
 from fgmclip.export.tensorrt.trtexec import trtexec_line
 from fgmclip.export.tensorrt.verify import verify_engine
+from fgmclip.serve.runtimes.gpu import Gpu
+from fgmclip.serve.runtimes.libraries import version_tuple
+from fgmclip.serve.runtimes.plan_file import plan_fault, read_plan_head
+from fgmclip.serve.runtimes.proof import cache_folder, file_sha256
 from fgmclip.spec import SpecError
 
 Stage = Callable[[str, float], None]
@@ -30,11 +38,6 @@ Stage = Callable[[str, float], None]
 
 CONVERTER = 1
 """Raised when `half.py` writes other graphs, so that engines in the cache are built anew."""
-
-
-def cache_folder() -> Path:
-    """Return where engines lie: outside any release, which a target may be unable to write."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fgmclip" / "engines"
 
 
 def gpu_name(library: Library, options: BuildOptions, gpu: Gpu | None) -> str:
@@ -63,6 +66,8 @@ def engine_key(library: Library, options: BuildOptions, onnx_sha256: str, gpu: s
     parts = {
         "onnx": onnx_sha256,
         "precision": options.precision,
+        "rest": str(options.half),
+        "keep": " ".join(sorted(options.keep)),
         "batches": f"1 {options.usual_batch} {options.max_batch}",
         "library": f"{library.name} {library.version}",
         "gpu": gpu,
@@ -89,13 +94,17 @@ class Workbench:
     gpu: Gpu | None
     out: Path | None = None
 
-    def build(self, part: str, source: Path, stage: Stage) -> tuple[EngineReport, bool]:
+    def build(
+        self, part: str, source: Path, stage: Stage, *, shipped: Path | None = None
+    ) -> tuple[EngineReport, bool]:
         """Build the engine of one graph, unless it is there already.
 
         Args:
             part: Name of the submodule or graph.
             source: Its ONNX file: fp32, or already of the precision asked for.
             stage: Called as the work goes on.
+            shipped: An engine that came with the graph; taken instead of building one if it is of
+                this library and GPU and was built as it shall be here.
 
         Returns:
             Its report, and whether the engine was there already.
@@ -120,11 +129,13 @@ class Workbench:
         given = _read_graph(source)
         stage("convert", 0.0)
         graph, cosine = self._typed(given)
-        found_products = require_precision(graph, self.options.precision)
+        found_products = require_precision(graph, self.options.precision, keep=self.options.keep)
         folder.mkdir(parents=True, exist_ok=True)
         typed = folder / f"{part}.onnx"
         onnx.save(graph, typed)
-        built = build_engine(self.library, graph, self.options, progress=stage)
+        built = self._shipped(shipped, digest)
+        if built is None:
+            built = build_engine(self.library, graph, self.options, progress=stage)
         stage("verify", 1.0)
         verdict = verify_engine(self.library, self.options, built.data, found_products, self.gpu)
         checked, left = self._checked(part, len(found_products), len(products(graph)), cosine)
@@ -137,6 +148,8 @@ class Workbench:
             library_version=self.library.version,
             gpu=gpu,
             precision=self.options.precision,
+            rest=_rest(self.options),
+            keep=self.options.keep,
             built_precision=verdict.built_precision,
             profile=(1, self.options.usual_batch, self.options.max_batch),
             onnx_sha256=digest,
@@ -161,10 +174,41 @@ class Workbench:
 
     def _typed(self, given: onnx.ModelProto) -> tuple[onnx.ModelProto, float | None]:
         """Return the graph in the precision asked for, and its cosine to fp32 where converted."""
-        precision = self.options.precision
-        if precision not in HALVES or not set(weight_bytes(given)) <= {"fp32"}:
+        half, keep = self.options.half, self.options.keep
+        # int8 weights are what a quantised graph has; half ones were converted already.
+        if half is None or not set(weight_bytes(given)) <= {"fp32", "int8"}:
             return given, None
-        return to_half(given, precision), check_half(given, precision)
+        typed = to_half(given, half, keep=keep)
+        # Half values cross int8's steps: random inputs show that noise, only clips what it does.
+        quantised = self.options.precision == "int8"
+        return typed, None if quantised else check_half(given, half, keep=keep)
+
+    def _shipped(self, plan: Path | None, onnx_sha256: str) -> BuiltEngine | None:
+        """Return an engine that came with its graph, if it is what would be built here."""
+        options = self.options
+        if plan is None or options.level is not None:
+            return None
+        try:
+            data = plan.read_bytes()
+            report = EngineReport.from_json(report_file(plan).read_bytes())
+        except (OSError, SpecError):
+            return None
+        same = (
+            report.engine_sha256 == hashlib.sha256(data).hexdigest()
+            and report.onnx_sha256 == onnx_sha256
+            and (report.precision, report.keep) == (options.precision, options.keep)
+            and report.rest == _rest(options)
+            and report.profile[2] == options.max_batch
+        )
+        fault = plan_fault(
+            read_plan_head(data),
+            library=self.library.name,
+            version=version_tuple(self.library.version),
+            sm=None if self.gpu is None else self.gpu.sm,
+        )
+        if not same or fault is not None:
+            return None
+        return BuiltEngine(data, report.seconds, report.warnings)
 
     def _checked(
         self, part: str, found: int, of: int, cosine: float | None
@@ -180,6 +224,10 @@ class Workbench:
             return [f"{typed}, norms and softmax fp32", build, emulated], []
         left = [] if precision == "fp32" else [f"how far {precision} is from fp32"]
         return [typed, build], left
+
+
+def _rest(options: BuildOptions) -> str:
+    return (options.half or "fp32") if options.precision == "int8" else ""
 
 
 def _shapes(graph: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

@@ -16,12 +16,13 @@ from fgmclip.export.tensorrt.library import (
     Builder,
     Config,
     Library,
-    LibraryName,
     Network,
     RtxConfig,
 )
 from fgmclip.export.tensorrt.parser import parse_graph
 from fgmclip.export.tensorrt.progress import BuildProgress, Progress
+from fgmclip.serve.runtimes.libraries import LibraryName
+from fgmclip.serve.runtimes.recipe import Rest
 
 RTX_SMS = (75, 80, 86, 89, 120, 121)
 """Compute capabilities that TensorRT for RTX 1.7 builds for without a GPU."""
@@ -42,6 +43,8 @@ class BuildOptions:
 
     Attributes:
         precision: What the graph computes in; the builder itself is told nothing of it.
+        rest: What an int8 graph's unquantised nodes compute in; of other graphs the precision.
+        keep: Names of nodes that stay fp32.
         max_batch: Largest batch; the smallest is 1. One profile for all: with several, a change
             of batch switches profiles and doubled the latency of a stream (Triton issue 8171).
         sms: Compute capabilities to build for, TensorRT for RTX only; none means its default,
@@ -59,6 +62,19 @@ class BuildOptions:
     version_compatible: bool = False
     hardware_compatible: bool = False
     timing_cache: Path | None = None
+    rest: Rest | None = None
+    keep: tuple[str, ...] = ()
+
+    @property
+    def half(self) -> Rest | None:
+        """What fp32 nodes are converted to, or None where they stay."""
+        wanted = self.rest if self.precision == "int8" else self.precision
+        return None if wanted in ("fp32", None) else wanted
+
+    @property
+    def has_fp32(self) -> bool:
+        """Whether products are meant to be fp32: not TF32, which is the library's default."""
+        return self.half is None or bool(self.keep)
 
     @property
     def usual_batch(self) -> int:
@@ -196,7 +212,7 @@ def _configure(library: Library, config: Config, options: BuildOptions) -> None:
     trt = library.module
     # Without it the inspector names layers but not their types.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if options.precision == "fp32":
+    if options.has_fp32:
         # TF32 is on by default and has fp16's mantissa: not what fp32 was asked for.
         config.clear_flag(trt.BuilderFlag.TF32)
     if options.level is not None:

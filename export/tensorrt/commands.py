@@ -33,7 +33,7 @@ engine_app = typer.Typer(help="Build TensorRT engines where they will run.", no_
 
 @engine_app.callback()
 def _group() -> None:
-    """Keep `build` a subcommand while it is the only one."""
+    """Keep `build` a subcommand whatever others there are."""
 
 
 @engine_app.command("build")
@@ -42,111 +42,120 @@ def build_command(
         Path, typer.Argument(help="Repository, or one ONNX file.", metavar="DIR|FILE.onnx")
     ],
     library: Annotated[
-        str, typer.Option(help="tensorrt (on a GPU), or rtx (anywhere).")
-    ] = "tensorrt",
+        Optional[str],
+        typer.Option(help="Of a FILE: tensorrt (on a GPU; the default), or rtx (anywhere)."),
+    ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16, bf16, or int8 of a graph with Q/DQ nodes.")
-    ] = "fp16",
+        Optional[str],
+        typer.Option(help="Of a FILE: fp32, fp16 (the default), bf16, or int8 if it has Q/DQ."),
+    ] = None,
     sm: Annotated[
         Optional[str],
-        typer.Option(metavar="86,89", help="Compute capabilities, rtx only; 8.0 and later."),
+        typer.Option(metavar="86,89", help="Compute capabilities, rtx only; the GPU here, or 8.0+"),
     ] = None,
-    max_batch: Annotated[int, typer.Option(min=1, help="Largest batch; the smallest is 1.")] = 64,
+    max_batch: Annotated[
+        Optional[int],
+        typer.Option(min=1, help="Of a FILE: largest batch, 64; the smallest is 1."),
+    ] = None,
     level: Annotated[
         Optional[int], typer.Option(min=0, max=5, help="Optimisation level; the library's own.")
     ] = None,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="For later versions too; tensorrt only.")
+        bool,
+        typer.Option("--version-compatible", help="Of a FILE: for later versions; tensorrt only."),
     ] = False,
     hardware_compatible: Annotated[
-        bool, typer.Option("--hardware-compatible", help="For Ampere and later; tensorrt only.")
+        bool,
+        typer.Option("--hardware-compatible", help="Of a FILE: for Ampere on; tensorrt only."),
     ] = False,
     out: Annotated[
-        Optional[Path], typer.Option(metavar="DIR", help="Folder to write; the user's cache.")
+        Optional[Path],
+        typer.Option(metavar="DIR", help="Of a FILE: folder to write; the user's cache."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
-    """Build engines from a repository's active release, or from one ONNX file.
+    """Build and prove the engines of a repository's active release, or build one ONNX file.
 
-    Engines lie in the cache by (graph, precision, profile, library, GPU) and are not built twice.
+    Engines lie in the cache (FGMCLIP_ENGINES, else the user's) by graph, recipe, profile, library
+    and GPU, and are not built twice. Those of a release are built as its recipes say and judged
+    on this machine by the clips that came with it: exit code 4 if one is refused.
     """
-    from fgmclip.export.tensorrt.build import Workbench, cache_folder
-    from fgmclip.export.tensorrt.builder import BuildOptions
-    from fgmclip.export.tensorrt.gpu import find_gpu
+    from fgmclip.export.tensorrt.building import build_file, build_release
     from fgmclip.export.tensorrt.graph_types import PRECISIONS
-    from fgmclip.export.tensorrt.library import LIBRARIES, load_library
-    from fgmclip.export.tensorrt.report import WIDTH, report_lines, report_table
+    from fgmclip.export.tensorrt.sms import parse_sms
+    from fgmclip.serve.runtimes.libraries import LIBRARIES
 
-    chosen = load_library(_one_of(library, LIBRARIES, "--library"))
-    gpu = find_gpu()
-    times = f"timing-{chosen.version}-sm{gpu.sm if gpu else 0}.cache"
-    options = BuildOptions(
-        precision=_one_of(precision, PRECISIONS, "--precision"),
-        max_batch=max_batch,
-        sms=_compute_capabilities(sm),
-        level=level,
-        version_compatible=version_compatible,
-        hardware_compatible=hardware_compatible,
-        timing_cache=cache_folder() / times if library == "tensorrt" else None,
-    )
-    workbench = Workbench(chosen, options, gpu, out)
-    reports, reused = [], []
+    console = Console()
+    sms = parse_sms(sm)
     with _progress() as bar:
-        for part, graph in find_graphs(source).items():
-            task = bar.add_task(part, total=1.0, phase="")
-            report, was_there = workbench.build(part, graph, _teller(bar, task))
-            bar.update(task, phase="done", completed=1.0)
-            reports.append(report)
-            reused += [part] if was_there else []
+        if source.is_file():
+            shown = build_file(
+                source,
+                library=_one_of(library or "tensorrt", LIBRARIES, "--library"),
+                precision=_one_of(precision or "fp16", PRECISIONS, "--precision"),
+                sms=sms,
+                max_batch=max_batch or 64,
+                level=level,
+                version_compatible=version_compatible,
+                hardware_compatible=hardware_compatible,
+                out=out,
+                stages=lambda part: _teller(bar, bar.add_task(part, total=1.0, phase="")),
+            )
+        else:
+            given = {
+                "--library": library,
+                "--precision": precision,
+                "--max-batch": max_batch,
+                "--version-compatible": version_compatible,
+                "--hardware-compatible": hardware_compatible,
+                "--out": out,
+            }
+            for option, value in given.items():
+                if value:
+                    raise typer.BadParameter(
+                        "expected with one ONNX file, got a repository, whose recipes say how its "
+                        "engines are built; leave it out, or export again as you want them",
+                        param_hint=option,
+                    )
+            shown = build_release(
+                source,
+                sms=sms,
+                level=level,
+                stages=lambda part: _teller(bar, bar.add_task(part, total=1.0, phase="")),
+            )
     if as_json:
-        rows = [report.model_dump() | {"reused": report.part in reused} for report in reports]
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(shown.rows, indent=2))
+    else:
+        # A log or a pipe has no width of its own, and a narrow one would cut figures off.
+        console.width = max(console.width, shown.width)
+        console.print(shown.table)
+        for line in shown.lines:
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if shown.refusal is not None:
+        raise shown.refusal
+
+
+@engine_app.command("view")
+def view_command(
+    source: Annotated[Path, typer.Argument(help="Repository.", metavar="DIR")],
+    out: Annotated[Path, typer.Option(metavar="VIEW", help="Folder of links; made or renewed.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Make a repository of links in which Triton's tensorrt backend serves the proven engines.
+
+    For a release of target tensorrt: every step as in DIR, but for those whose engine was proven on
+    this machine. Start Triton on VIEW; run this again after a new release or a new proof. DIR and
+    the cache of engines must be reachable under the same paths where Triton runs.
+    """
+    from fgmclip.export.tensorrt.view import make_view
+
+    steps = make_view(source, out)
+    if as_json:
+        print(json.dumps([step.to_json() for step in steps], indent=2))
         return
     console = Console()
-    # A log or a pipe has no width of its own, and a narrow one would cut figures off.
-    console.width = max(console.width, WIDTH)
-    console.print(report_table(reports, reused))
-    for report in reports:
-        console.print(f"{report.part}: {report.engine}", soft_wrap=True, highlight=False)
-    for line in report_lines(reports):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-def find_graphs(source: Path) -> dict[str, Path]:
-    """Return the ONNX file of each submodule of a repository's active release, or the one named.
-
-    Args:
-        source: A repository, or an ONNX file.
-
-    Raises:
-        RepositoryError: The directory is no repository, or serves no release or several.
-    """
-    from fgmclip.export.errors import RepositoryError
-    from fgmclip.export.names import PARTS, step_name
-    from fgmclip.export.repository import Repository
-    from fgmclip.export.targets import ENGINE_FILE
-
-    if source.is_file():
-        return {source.stem: source}
-    repository = Repository(source)
-    repository.releases()
-    active = sorted(set(repository.active().values()))
-    if len(active) != 1:
-        came = ", ".join(f"r{release}" for release in active) or "none"
-        raise RepositoryError(
-            f"{source}: expected one active release, got {came}; choose it with "
-            f"'fgmclip repo activate {source} RELEASE'"
-        )
-    files: dict[str, Path] = {
-        part: source / step_name(part, active[0]) / "1" / ENGINE_FILE for part in PARTS
-    }
-    graphs = {part: path for part, path in files.items() if path.is_file()}
-    if not graphs:
-        raise RepositoryError(
-            f"{source}: expected {ENGINE_FILE} in the steps of r{active[0]}, got none; export the "
-            "checkpoint again"
-        )
-    return graphs
+    for step in steps:
+        console.print(step.line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _teller(bar: Progress, task: TaskID) -> Callable[[str, float], None]:
@@ -158,15 +167,6 @@ def _one_of(value: str, choices: Sequence[T], option: str) -> T:
         if choice == value:
             return choice
     raise typer.BadParameter(f"expected {' or '.join(choices)}, got {value}", param_hint=option)
-
-
-def _compute_capabilities(text: str | None) -> tuple[int, ...]:
-    words = [] if text is None else text.split(",")
-    if not all(word.strip().isdigit() for word in words):
-        raise typer.BadParameter(
-            f"expected numbers like 86,89 for 8.6 and 8.9, got {text}", param_hint="--sm"
-        )
-    return tuple(dict.fromkeys(int(word) for word in words))
 
 
 def _progress() -> Progress:

@@ -1,7 +1,10 @@
 """fp16 and bf16 graphs from an fp32 one, for networks that compute in the types of their graph.
 
 Products, and all between them, in half; norms, softmax and other sums over many values in fp32;
-inputs and outputs as they were. Own code: `onnxruntime.transformers.float16` and
+inputs and outputs as they were. Of an int8 graph (explicit Q/DQ nodes) the scales and all that is
+not quantised become half: integers and the values of scales stay those of the graph for CPUs.
+
+Own code: `onnxruntime.transformers.float16` and
 `onnxconverter-common` know fp16 alone and clip weights that do not fit without a word, and NVIDIA's
 AutoCast brings torch, which a target may lack.
 """
@@ -18,6 +21,7 @@ from onnx import TensorProto, numpy_helper
 
 from fgmclip.export.tensorrt.errors import GraphRefusedError
 from fgmclip.export.tensorrt.graph_types import ONNX_TYPES, Precision, value_types
+from fgmclip.export.tensorrt.scales import Q_DQ, coarse_outputs
 
 HALVES: tuple[Precision, ...] = ("fp16", "bf16")
 """Precisions that this module makes."""
@@ -53,6 +57,9 @@ OPAQUE_INPUTS = {"Resize": (1, 2)}
 BF16_OPSET = 22
 """First operator set whose convolutions and poolings know bf16."""
 
+SCALES_OPSET = 19
+"""First operator set whose QuantizeLinear and DequantizeLinear know half inputs and scales."""
+
 
 def to_half(
     model: onnx.ModelProto, precision: Precision, *, keep: Collection[str] = ()
@@ -60,9 +67,9 @@ def to_half(
     """Return a graph that computes in half; fp32 inputs and outputs stay fp32.
 
     Args:
-        model: An fp32 graph; left as it is.
-        precision: `fp16` or `bf16`.
-        keep: Nodes that stay in fp32, beside `FP32_OPS`.
+        model: An fp32 graph, with Q/DQ nodes or without; left as it is.
+        precision: `fp16` or `bf16`: what all that is not quantised computes in.
+        keep: Nodes that stay in fp32, beside `FP32_OPS` and products whose scales half cannot hold.
 
     Raises:
         GraphRefusedError: The graph has branches, or a weight that fp16 cannot hold.
@@ -95,8 +102,10 @@ def _prepared(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
     """Return a copy without functions, in an operator set that knows the type."""
     copy = onnx.inliner.inline_local_functions(model) if model.functions else model
     opset = max(item.version for item in copy.opset_import if item.domain in ("", "ai.onnx"))
-    if precision == "bf16" and opset < BF16_OPSET:
-        return onnx.version_converter.convert_version(copy, BF16_OPSET)
+    quantised = any(node.op_type in Q_DQ for node in copy.graph.node)
+    least = BF16_OPSET if precision == "bf16" else SCALES_OPSET if quantised else opset
+    if opset < least:
+        return onnx.version_converter.convert_version(copy, least)
     prepared = onnx.ModelProto()
     prepared.CopyFrom(copy)
     return prepared
@@ -108,7 +117,10 @@ class _Converter:
     def __init__(
         self, model: onnx.ModelProto, half: int, keep: Collection[str], *, emulate: bool = False
     ) -> None:
-        self._model, self._half, self._keep, self._emulate = model, half, keep, emulate
+        self._model, self._half, self._emulate = model, half, emulate
+        # By output: a name is optional, and an empty one would be everybody's.
+        self._keep = {node.output[0] for node in model.graph.node if node.name in keep}
+        self._keep |= coarse_outputs(model, half)
         types = value_types(model)
         self._floats = {name for name, kind in types.items() if kind == TensorProto.FLOAT}
         self._weights = {item.name: item for item in model.graph.initializer}
@@ -139,7 +151,7 @@ class _Converter:
             self._fold_constant(node)
             return
         floats = [name for name in (*node.input, *node.output) if name in self._floats]
-        half = bool(floats) and node.op_type not in FP32_OPS and node.name not in self._keep
+        half = bool(floats) and node.op_type not in FP32_OPS and node.output[0] not in self._keep
         opaque = OPAQUE_INPUTS.get(node.op_type, ())
         for index, name in enumerate(node.input):
             if name in self._floats:

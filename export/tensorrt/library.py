@@ -7,24 +7,18 @@ not valid Python (a parameter named `in`), so the part in use stands here as pro
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 from fgmclip.export.tensorrt.errors import LibraryError
-
-LibraryName = Literal["tensorrt", "rtx"]
-
-LIBRARIES: tuple[LibraryName, ...] = get_args(LibraryName)
-
-MODULES: dict[LibraryName, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
-
-TITLES: dict[LibraryName, str] = {"tensorrt": "TensorRT", "rtx": "TensorRT for RTX"}
-
-INSTALL: dict[LibraryName, str] = {
-    "tensorrt": "pip install 'fgmclip[gpu]', or use NVIDIA's container, which has it",
-    "rtx": "pip install 'fgmclip[rtx]'",
-}
+from fgmclip.serve.runtimes.libraries import (
+    INSTALL,
+    TITLES,
+    LibraryName,
+    import_library,
+    notes_logger,
+    version_tuple,
+)
 
 OLDEST = (10, 3)
 """First TensorRT whose strongly typed networks know bf16 and every option used here."""
@@ -175,18 +169,7 @@ class Library:
         Args:
             lines: Where to put them.
         """
-        base = self.module.ILogger
-        worst = int(self.module.ILogger.WARNING)
-
-        def start(logger: Any) -> None:
-            base.__init__(logger)
-
-        def log(logger: Any, severity: Any, message: str) -> None:
-            if int(severity) <= worst:
-                lines.append(message)
-
-        # The base class is known only at run time.
-        return type("Logger", (base,), {"__init__": start, "log": log})()
+        return notes_logger(self.module, lines)
 
 
 def load_library(name: LibraryName) -> Library:
@@ -198,28 +181,14 @@ def load_library(name: LibraryName) -> Library:
     Raises:
         LibraryError: It is not installed, cannot be loaded, or is too old.
     """
-    module_name = MODULES[name]
     try:
-        module = importlib.import_module(module_name)
-    except (ImportError, OSError) as error:
-        raise LibraryError(
-            f"{TITLES[name]}: expected the module {module_name}, got '{error}'; {INSTALL[name]}"
-        ) from error
-    version = getattr(module, "__version__", None)
-    if version is None or not hasattr(module, "Builder"):
-        # `tensorrt-stubs` leaves a folder of that name, which imports as an empty package.
-        raise LibraryError(
-            f"{TITLES[name]}: expected a module {module_name} with a builder, got an empty one, as "
-            f"type stubs leave it; {INSTALL[name]}"
-        )
+        module = import_library(name)
+    except ImportError as error:
+        raise LibraryError(str(error)) from error
+    version = module.__version__
     if name == "tensorrt" and version_tuple(version)[:2] < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise LibraryError(
             f"TensorRT: expected version {oldest} or newer, got {version}; {INSTALL[name]}"
         )
     return Library(name, module, version)
-
-
-def version_tuple(version: str) -> tuple[int, ...]:
-    """Return the numbers of a version, for example (10, 13, 0, 35)."""
-    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fgmclip.spec.base import FrozenSpec
 
-WIDTH = 130
+WIDTH = 150
 """Columns that the table needs."""
 
 
@@ -28,6 +28,8 @@ class EngineReport(FrozenSpec):
         gpu: GPU, or compute capabilities, that it was built for.
         precision: What was asked for, and what the graph's own types say.
         built_precision: What was proved of the built engine, or `requested, unverified`.
+        rest: What an int8 graph's unquantised nodes compute in; empty of other graphs.
+        keep: Names of nodes that stay fp32.
         gpu_here: The GPU of the machine that built it; empty without one.
         inspected: Whether a GPU loaded the engine and the inspector was asked.
         profile: Smallest, usual and largest batch.
@@ -56,6 +58,8 @@ class EngineReport(FrozenSpec):
     gpu: str
     precision: Literal["fp32", "fp16", "bf16", "int8"]
     built_precision: str
+    rest: str = ""
+    keep: tuple[str, ...] = ()
     gpu_here: str
     inspected: bool
     profile: tuple[int, int, int]
@@ -91,6 +95,12 @@ def weights_text(report: EngineReport) -> str:
     return f"{sizes}, {share:.1%} of it found"
 
 
+def asked_text(report: EngineReport) -> str:
+    """Return the precision that was asked for, in words, for example `int8, rest fp16`."""
+    rest = f", rest {report.rest}" if report.rest else ""
+    return f"{report.precision}{rest}{f', {len(report.keep)} kept' if report.keep else ''}"
+
+
 def report_table(reports: Sequence[EngineReport], reused: Sequence[str]) -> Table:
     """Return a table of engines.
 
@@ -100,17 +110,24 @@ def report_table(reports: Sequence[EngineReport], reused: Sequence[str]) -> Tabl
     """
     first = reports[0]
     table = Table(
-        title=f"{first.precision} engines for {first.gpu} by {first.library} "
-        f"{first.library_version}",
+        title=f"engines for {first.gpu} by {first.library} {first.library_version}",
         title_justify="left",
     )
-    for column in ("part", "built precision", "weights", "engine", "build", "cosine"):
+    for column in ("part", "precision", "built precision", "weights", "engine", "build", "cosine"):
         table.add_column(column, no_wrap=True)
     for item in reports:
         seconds = "reused" if item.part in reused else f"{item.seconds:.1f} s"
         cosine = "" if item.centred_cosine is None else f"{item.centred_cosine:.5f}"
         size = megabytes(item.engine_bytes)
-        table.add_row(item.part, item.built_precision, weights_text(item), size, seconds, cosine)
+        table.add_row(
+            item.part,
+            asked_text(item),
+            item.built_precision,
+            weights_text(item),
+            size,
+            seconds,
+            cosine,
+        )
     return table
 
 

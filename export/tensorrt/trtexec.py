@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fgmclip.export.tensorrt.builder import BuildOptions
-from fgmclip.export.tensorrt.library import LibraryName
+from fgmclip.serve.runtimes.libraries import LibraryName
 
 TOOLS: dict[LibraryName, str] = {"tensorrt": "trtexec", "rtx": "tensorrt_rtx"}
 
@@ -37,7 +37,7 @@ def trtexec_line(
         parts = [f"{name}:{'x'.join(map(str, item[index]))}" for name, item in triples.items()]
         words.append(f"{flag}={','.join(parts)}")
     words.append("--profilingVerbosity=detailed")
-    if options.precision == "fp32":
+    if options.has_fp32:
         words.append("--noTF32")
     if options.level is not None:
         words.append(f"--builderOptimizationLevel={options.level}")

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from fgmclip.export.tensorrt.builder import BuildOptions
 from fgmclip.export.tensorrt.errors import EngineBuildError
-from fgmclip.export.tensorrt.gpu import Gpu
 from fgmclip.export.tensorrt.graph_types import Product
 from fgmclip.export.tensorrt.inspector import assert_precision, inspect_engine
-from fgmclip.export.tensorrt.library import Library, version_tuple
+from fgmclip.export.tensorrt.library import Library
+from fgmclip.serve.runtimes.gpu import Gpu
+from fgmclip.serve.runtimes.libraries import version_tuple
 from fgmclip.serve.runtimes.plan_file import PlanHead, plan_fault, read_plan_head
 
 UNVERIFIED = "requested, unverified"

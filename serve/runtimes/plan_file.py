@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fgmclip.serve.runtimes.libraries import TITLES, LibraryName
+
 HEAD_BYTES = 40
 
 # NVIDIA's trtexec reads the tag, a serialization version of 0 and the version's four bytes at 24
 # (samples/common/sampleEngines.cpp, printPlanVersion). TensorRT for RTX writes another tag with
 # the version at the same place; that, and its mask of GPUs at 32, was seen in engines of 1.7.1 and
 # is held to the real builder by the tests.
-_LIBRARY_OF_TAG = {b"ftrt": "tensorrt", b"vtrt": "rtx"}
-_TITLES = {"tensorrt": "TensorRT", "rtx": "TensorRT for RTX"}
+_LIBRARY_OF_TAG: dict[bytes, LibraryName] = {b"ftrt": "tensorrt", b"vtrt": "rtx"}
 _VERSION = slice(24, 28)
 _RTX_MASK = 32
 _RTX_SMS = (75, 80, 86, 89, 120, 121)
@@ -35,7 +36,7 @@ class PlanHead:
         later: Whether it also runs on GPUs newer than those.
     """
 
-    library: str
+    library: LibraryName
     version: tuple[int, ...]
     sms: tuple[int, ...] | None = None
     later: bool = False
@@ -62,7 +63,7 @@ def read_plan_head(source: Path | bytes) -> PlanHead | None:
 
 
 def plan_fault(
-    head: PlanHead | None, *, library: str, version: tuple[int, ...], sm: int | None
+    head: PlanHead | None, *, library: LibraryName, version: tuple[int, ...], sm: int | None
 ) -> str | None:
     """Return why an engine cannot run here, with the remedy, or None if nothing speaks against it.
 
@@ -72,13 +73,13 @@ def plan_fault(
         version: Its version.
         sm: Compute capability of the GPU that is here, 89 for 8.9; None without a GPU.
     """
-    here = f"{_TITLES[library]} {_dotted(version)}"
+    here = f"{TITLES[library]} {_dotted(version)}"
     remedy = "build it again on this machine with 'fgmclip engine build'"
     if head is None:
         return (
             f"expected an engine of {here}, got a file that is no engine or a damaged one; {remedy}"
         )
-    came = f"{_TITLES[head.library]} {_dotted(head.version)}"
+    came = f"{TITLES[head.library]} {_dotted(head.version)}"
     if head.library != library:
         return f"expected an engine of {here}, got one of {came}; {remedy} --library {library}"
     # A head has one byte for each number.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgmclip.serve.runtimes import open_runtime
+from fgmclip.serve.runtimes.proven import LOGGER
 from fgmclip.serve.steps.step import RequestParameters, StepConfig, Tensors, TritonStep
 
 
@@ -20,7 +22,7 @@ class EngineStep:
         self._inputs = config.inputs
         options = dict(config.parameters)
         runtime, engine = options.pop("runtime"), options.pop("engine")
-        self._runtime = open_runtime(runtime, config.directory / engine, options)
+        self._runtime = open_runtime(runtime, config.directory / engine, options, gpu=config.gpu)
 
     def run(
         self, batch: Sequence[tuple[Tensors, RequestParameters]]
@@ -37,10 +39,33 @@ class EngineStep:
             {name: parts[index] for name, parts in split.items()} for index in range(len(batch))
         ]
 
+    def close(self) -> None:
+        """Let a runtime that holds a GPU let go of it."""
+        if hasattr(self._runtime, "close"):
+            self._runtime.close()
+
 
 class TritonPythonModel(TritonStep):
     """What Triton loads."""
 
     def build(self, config: StepConfig) -> EngineStep:
-        """Return the engine step."""
+        """Return the engine step; which engine it runs, and why, goes to the server's log."""
+        logger = logging.getLogger(LOGGER)
+        logger.handlers = [_TritonHandler(self.backend.Logger)]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
         return EngineStep(config)
+
+
+class _TritonHandler(logging.Handler):
+    """Hands lines over to Triton's own log."""
+
+    def __init__(self, triton: Any) -> None:
+        """Take the `Logger` of Triton's Python backend."""
+        super().__init__()
+        self._triton = triton
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, as a warning or as information."""
+        write = self._triton.log_info if record.levelno < logging.WARNING else self._triton.log_warn
+        write(self.format(record))

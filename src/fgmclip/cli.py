@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional, cast
+from typing import Annotated, Optional
 
 import typer
 from rich.console import Console
@@ -68,17 +68,22 @@ def export_command(
     target: Annotated[
         str,
         typer.Option(
-            help="Where the engines run: cpu (in Python steps) or onnx-gpu (in Triton's own "
-            "onnxruntime backend, with the CUDA kernels before it)."
+            help="Where the engines run: cpu (in Python steps), onnx-gpu (Triton's onnxruntime "
+            "backend), tensorrt (Triton's tensorrt backend, built there), or rtx (TensorRT for "
+            "RTX in Python steps, built here)."
         ),
     ] = "cpu",
     precision: Annotated[
-        str,
+        Optional[str],
         typer.Option(
-            help="For cpu: fp32, bf16, int8, or auto, for each submodule the fastest that passes "
-            "the gate."
+            help="cpu: fp32 (default), bf16, int8, or auto, the fastest that passes the gate; "
+            "onnx-gpu: fp32 (default), fp16; tensorrt, rtx: fp16 (default), fp32, bf16, int8."
         ),
-    ] = "fp32",
+    ] = None,
+    sm: Annotated[
+        Optional[str],
+        typer.Option(metavar="86,89", help="Compute capabilities, rtx only; 8.0 and later."),
+    ] = None,
     calibration: Annotated[
         Optional[Path],
         typer.Option(
@@ -102,34 +107,23 @@ def export_command(
     """Export a checkpoint and publish it as the next release of a live Triton repository.
 
     With a precision other than fp32 each submodule must prove itself against PyTorch, in accuracy
-    and in speed. Random weights get outlier channels, as trained ones have.
+    and, on a CPU, in speed. Random weights get outlier channels, as trained ones have.
     """
     from fgmclip.export.gate import Thresholds
-    from fgmclip.export.ladder.candidate import PRECISIONS, Precision
-    from fgmclip.export.precision import PrecisionRequest
     from fgmclip.export.publishing import run_export
-    from fgmclip.export.targets import TARGETS, Target
 
-    for option, value, allowed in (
-        ("--target", target, TARGETS),
-        ("--precision", precision, PRECISIONS),
-    ):
-        if value not in allowed:
-            raise typer.BadParameter(
-                f"expected {' or '.join(allowed)}, got {value}", param_hint=option
-            )
     thresholds = Thresholds.of(
         cosine=min_cosine, identity=min_identity, agreement=min_agreement, speedup=min_speedup
-    )
-    request = PrecisionRequest(
-        cast("Precision", precision), calibration, thresholds, trained=random_weights is None
     )
     with _progress() as progress:
         run_export(
             checkpoint,
             repository,
-            target=cast("Target", target),
-            request=request,
+            target=target,
+            precision=precision,
+            sm=sm,
+            calibration=calibration,
+            thresholds=thresholds,
             random_weights=random_weights,
             as_json=as_json,
             progress=progress,

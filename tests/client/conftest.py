@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fgmclip.client import MockRequest, MockTransport, RefusedError
-from fgmclip.client.transport import Tensors
+from fgmclip.client.messages import Tensors
 from fgmclip.spec import Limits, PublicManifest, preset
 
 EMBEDDING = 6

@@ -14,6 +14,7 @@ from fgmclip.spec import FgmclipError
     [
         (client.SettingsError, ValueError),
         (client.ConnectError, ConnectionError),
+        (client.OverloadedError, client.ConnectError),
         (client.RequestTimeoutError, TimeoutError),
         (client.ServerError, RuntimeError),
         (client.ModelNotFoundError, LookupError),

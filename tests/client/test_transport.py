@@ -23,6 +23,7 @@ from fgmclip.client import (
     GrpcTransport,
     MockRequest,
     ModelNotFoundError,
+    OverloadedError,
     RefusedError,
     RequestTimeoutError,
     ServerError,
@@ -31,7 +32,6 @@ from fgmclip.client import (
     TagMismatchError,
     Timeouts,
 )
-from fgmclip.client.transport import decode_response, encode_request
 from fgmclip.spec import PublicManifest
 from fgmclip.spec.manifest import MANIFEST_PARAMETER
 
@@ -203,6 +203,19 @@ def test_a_failure_keeps_what_the_server_said(
     transport.close()
 
 
+@pytest.mark.parametrize("said", ["Exceeds maximum queue size", "Request timeout expired"])
+def test_an_overloaded_server_is_not_taken_for_a_wrong_address(running: Running, said: str) -> None:
+    running.servicer.fail = (
+        grpc.StatusCode.UNAVAILABLE,
+        f"in ensemble 'fgm_clip', [request id: <id_unknown>] {said}",
+    )
+    transport = GrpcTransport(running.url)
+    with pytest.raises(OverloadedError, match=f"{said}; send less") as caught:
+        ask(transport)
+    assert "HTTP port" not in str(caught.value)
+    transport.close()
+
+
 def test_a_late_answer_is_a_timeout(running: Running) -> None:
     running.servicer.stall = True
     transport = GrpcTransport(running.url)
@@ -303,40 +316,3 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 )
 def test_what_is_an_address_is_taken(url: str) -> None:
     GrpcTransport(url).close()
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.arange(6, dtype=np.float32).reshape(2, 3),
-        np.arange(24, dtype=np.uint8).reshape(2, 3, 4)[:, ::2],
-        np.array([[b"", b"\x00\xff"]], dtype=object),
-        np.zeros((0, 4), np.float32),
-        np.zeros((0,), object),
-    ],
-)
-def test_arrays_survive_the_wire(array: NDArray[Any]) -> None:
-    request = encode_request("m", {"X": array}, ("Y",), {})
-    response = service_pb2.ModelInferResponse(raw_output_contents=request.raw_input_contents)
-    for tensor in request.inputs:
-        response.outputs.add(name="Y", datatype=tensor.datatype, shape=tensor.shape)
-    came = decode_response(response)["Y"]
-    assert came.dtype == array.dtype
-    np.testing.assert_array_equal(came, array)
-
-
-def test_parameters_keep_their_types() -> None:
-    request = encode_request("m", {}, (), {"a": "x", "b": 3, "c": True})
-    kinds = {key: item.WhichOneof("parameter_choice") for key, item in request.parameters.items()}
-    assert kinds == {"a": "string_param", "b": "int64_param", "c": "bool_param"}
-
-
-def test_a_dtype_that_the_protocol_lacks_is_refused() -> None:
-    with pytest.raises(RefusedError, match="X: expected a dtype of KServe v2, got complex64"):
-        encode_request("m", {"X": np.zeros(1, np.complex64)}, (), {})
-
-
-def test_a_request_beyond_what_grpc_can_hold_is_refused() -> None:
-    huge = np.broadcast_to(np.uint8(0), (2**31,))
-    with pytest.raises(RefusedError, match="expected at most 2147483647 bytes"):
-        encode_request("m", {"X": huge}, (), {})

@@ -14,56 +14,43 @@ import onnx
 import pytest
 
 from fgmclip.cli import main
+from fgmclip.export import release as release_module
 from fgmclip.export.configs import format_config, parse_config
+from fgmclip.export.ladder.candidate import Precision
 from fgmclip.export.lint import Finding, lint_repository
 from fgmclip.export.manifest import folder_hashes
-from fgmclip.export.names import ENSEMBLES, manifest_name, step_release
+from fgmclip.export.names import ENSEMBLES, Part, manifest_name, step_release
 from fgmclip.export.release import export_release
 from fgmclip.export.repository import Repository
+from fgmclip.export.targets import Target
 from fgmclip.kernels.cuda import binary
-from fgmclip.kernels.cuda.abi import KERNELS
 from fgmclip.model.network import FgmClip
 
 IMAGE = "clip_image_encoder__r1"
+MakeRelease = Callable[[Target, Precision], Path]
 FATBIN = f"preprocess__r1/1/fgmclip/kernels/cuda/{binary.NAME}"
 
 
 @pytest.fixture(scope="module")
-def clean(tiny: FgmClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clean(
+    tiny: FgmClip,
+    quick_onnx: Callable[[FgmClip, Part], onnx.ModelProto],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """A repository with two releases of the small model, exported once."""
     path = tmp_path_factory.mktemp("clean") / "repository"
-    export_release(tiny, path)
-    export_release(tiny, path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(release_module, "to_onnx", quick_onnx)
+        export_release(tiny, path)
+        export_release(tiny, path)
     Repository(path).activate(1)
     return path
 
 
 @pytest.fixture(scope="module")
-def clean_gpu(tiny: FgmClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clean_gpu(release_of: MakeRelease) -> Path:
     """A release for a GPU; what is inside its fat binary is no business of the linter."""
-    cache = tmp_path_factory.mktemp("cache")
-    path = tmp_path_factory.mktemp("clean_gpu") / "repository"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(binary.CACHE_VARIABLE, str(cache))
-        built = binary.cache_path(binary.source_hash())
-        built.parent.mkdir(parents=True)
-        built.write_bytes(b"code")
-        figures = tuple(
-            binary.KernelFigures(kernel, "sm_90", 32, 0, 0, 0, 0, 1, 256) for kernel in KERNELS
-        )
-        record = binary.BinaryRecord(
-            source_sha256=binary.source_hash(),
-            binary_sha256="5694d08a2e53ffcae0c3103e5ad6f6076abd960eb1f8a56577040bc1028f702b",
-            compiler="13.0",
-            flags=(),
-            architectures=("sm_90",),
-            virtual=(),
-            left_out=(),
-            figures=figures,
-        )
-        binary.record_path(built).write_text(record.to_json())
-        export_release(tiny, path, target="onnx-gpu")
-    return path
+    return release_of("onnx-gpu", "fp32")
 
 
 class Bench:
@@ -272,7 +259,7 @@ FAULTS: list[Fault] = [
     Fault("runtime", ENCODER, EXPORT, in_step("clip_image_encoder",
           lambda config: setattr(config.parameters["runtime"], "string_value", "caffe"))),
     Fault("runtime", ENCODER, EXPORT, in_step("clip_image_encoder",
-          lambda config: setattr(config.parameters["threads"], "string_value", "4"))),
+          lambda config: setattr(config.parameters["colour"], "string_value", "4"))),
     # Labels and classes.
     Fault("labels", "fgm_clip/labels-r1.txt", EXPORT, remove("fgm_clip/labels-r1.txt")),
     Fault("labels", "fgm_clip/labels-r1.txt", EXPORT, write("fgm_clip/labels-r1.txt", "one\n")),

@@ -48,5 +48,5 @@ def test_merged_requests_are_answered_as_if_alone(config: StepConfig) -> None:
 
 
 def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected onnxruntime or openvino, got 'other'"):
+    with pytest.raises(ValueError, match="expected onnxruntime or openvino or rtx, got 'other'"):
         open_runtime("other", tmp_path / "model.onnx")

@@ -14,8 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from fgmclip.export.errors import ExportError
+from fgmclip.export.gate import Thresholds
 from fgmclip.export.graphs import parts_of
 from fgmclip.export.names import Part
+from fgmclip.export.precision import PrecisionRequest
+from fgmclip.export.release import export_release
 from fgmclip.export.tensorrt.library import Library, load_library
 from fgmclip.model.network import FgmClip
 from fgmclip.model.onnx_graph import to_onnx
@@ -30,6 +33,15 @@ def rtx() -> Library:
         return load_library("rtx")
     except ExportError as error:
         pytest.skip(f"NO ENGINE IS BUILT HERE: {error}")
+
+
+@pytest.fixture(scope="session")
+def repository(tiny: FgmClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release of the small model whose engines TensorRT builds; any speed passes its gate."""
+    path = tmp_path_factory.mktemp("tensorrt") / "repository"
+    request = PrecisionRequest("fp16", thresholds=Thresholds(speedup=0), trained=False)
+    export_release(tiny, path, target="tensorrt", precision=request)
+    return path
 
 
 @pytest.fixture(scope="session")

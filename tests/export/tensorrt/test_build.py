@@ -14,15 +14,22 @@ import pytest
 from onnx import helper
 
 from fgmclip.export.names import Part
-from fgmclip.export.tensorrt.build import Workbench, cache_folder, engine_key, gpu_name
+from fgmclip.export.tensorrt.build import Workbench, engine_key, gpu_name
 from fgmclip.export.tensorrt.builder import BuildOptions
 from fgmclip.export.tensorrt.errors import EngineBuildError, GraphRefusedError, PrecisionError
-from fgmclip.export.tensorrt.gpu import Gpu, find_gpu
 from fgmclip.export.tensorrt.graph_types import products
 from fgmclip.export.tensorrt.half import to_half
 from fgmclip.export.tensorrt.library import Library
-from fgmclip.export.tensorrt.report import EngineReport, report_file, report_lines
+from fgmclip.export.tensorrt.report import (
+    EngineReport,
+    asked_text,
+    report_file,
+    report_lines,
+)
 from fgmclip.export.tensorrt.verify import UNVERIFIED
+from fgmclip.serve.runtimes.gpu import Gpu, find_gpu
+from fgmclip.serve.runtimes.proof import cache_folder
+from fgmclip.serve.runtimes.recipe import Rest
 
 FP16 = BuildOptions(precision="fp16", max_batch=4)
 L4 = Gpu("NVIDIA L4", 89)
@@ -115,6 +122,10 @@ def test_everything_that_decides_an_engine_is_in_its_key(
             (rtx, FP16, "a", "SM89"),
             (rtx, replace(FP16, precision="bf16"), "a", "SM86"),
             (rtx, replace(FP16, max_batch=8), "a", "SM86"),
+            (rtx, replace(FP16, keep=("node",)), "a", "SM86"),
+            (rtx, replace(FP16, precision="int8", rest="fp16"), "a", "SM86"),
+            (rtx, replace(FP16, precision="int8", rest="bf16"), "a", "SM86"),
+            (rtx, replace(FP16, precision="int8", rest="fp32"), "a", "SM86"),
             (rtx, replace(FP16, level=5), "a", "SM86"),
             (rtx, replace(FP16, version_compatible=True), "a", "SM86"),
             (replace(rtx, version="1.8.0.1"), FP16, "a", "SM86"),
@@ -124,6 +135,8 @@ def test_everything_that_decides_an_engine_is_in_its_key(
     assert len(set(keys)) == len(keys)
     timed = replace(FP16, timing_cache=Path("t.cache"))
     assert engine_key(rtx, timed, "a", "SM86") == keys[0]
+    # Of a graph without Q/DQ nodes there is no rest.
+    assert engine_key(rtx, replace(FP16, rest="fp16"), "a", "SM86") == keys[0]
 
 
 def test_what_an_engine_is_for_is_said_in_words(rtx: Library, noting_library: Library) -> None:
@@ -239,6 +252,35 @@ def test_an_engine_of_another_version_than_the_builders_is_told(
 def test_a_gpu_is_found_or_none_is() -> None:
     gpu = find_gpu()
     assert gpu is None or (gpu.name and gpu.sm >= 50)
+
+
+@pytest.mark.parametrize("rest", ["fp16", "bf16"])
+def test_what_is_not_quantised_is_converted_as_the_recipe_says(
+    rtx: Library, quantised: Path, rest: Rest
+) -> None:
+    options = replace(FP16, precision="int8", rest=rest, sms=(86, 89))
+    report, _ = Workbench(rtx, options, None).build("motion_encoder", quantised, quiet)
+    assert set(report.weight_bytes) >= {"int8", rest}
+    assert report.weight_bytes["int8"] > report.weight_bytes.get("fp32", 0)
+    assert (report.precision, report.rest, asked_text(report)) == (
+        "int8",
+        rest,
+        f"int8, rest {rest}",
+    )
+    # Whether that is good enough only the gate's clips can say.
+    assert report.centred_cosine is None
+    assert "how far int8 is from fp32" in report.unverified
+
+
+def test_nodes_that_are_kept_stay_fp32_and_are_not_tf32(
+    noting_library: Library, noting: Any, product: Path
+) -> None:
+    kept = replace(FP16, keep=("my_matmul",))
+    report, _ = Workbench(noting_library, kept, None).build("product", product, quiet)
+    assert {kind for item in products(onnx.load(report.graph)) for kind in item.types} == {"fp32"}
+    assert ("clear", "tf32") in noting.notes
+    assert "--noTF32" in report.trtexec
+    assert asked_text(report) == "fp16, 1 kept"
 
 
 def test_a_quantised_graph_is_built_as_it_is(rtx: Library, quantised: Path) -> None:

@@ -16,8 +16,9 @@ from fgmclip.export.tensorrt.builder import RTX_SMS, BuildOptions, build_engine,
 from fgmclip.export.tensorrt.errors import EngineBuildError, GraphRefusedError, LibraryError
 from fgmclip.export.tensorrt.graph_types import Precision, weight_bytes
 from fgmclip.export.tensorrt.half import HALVES, to_half
-from fgmclip.export.tensorrt.library import Library, version_tuple
+from fgmclip.export.tensorrt.library import Library
 from fgmclip.export.tensorrt.stored import stored_bytes
+from fgmclip.serve.runtimes.libraries import version_tuple
 from fgmclip.serve.runtimes.plan_file import read_plan_head
 
 FP32 = BuildOptions(precision="fp32", max_batch=4)
@@ -43,8 +44,9 @@ def test_every_submodule_becomes_an_engine_in_every_precision(
     assert head.sms == (86, 89)
     assert not head.later
     assert built.warnings == ()
-    # Most of the small image encoder is its patch convolution, which is stored padded.
-    assert stored_bytes(graph, built.data)[precision] > 0.3 * weight_bytes(graph)[precision]
+    # Half of the small image encoder is its patch convolution, stored padded, and the query,
+    # key and value weights, stored as one.
+    assert stored_bytes(graph, built.data)[precision] > 0.25 * weight_bytes(graph)[precision]
 
 
 def test_weights_of_an_fp16_engine_are_not_found_as_fp32(

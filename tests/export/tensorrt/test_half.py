@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,16 +13,25 @@ import pytest
 from onnx import TensorProto, helper
 
 from fgmclip.export.names import PARTS, Part
-from fgmclip.export.tensorrt.check_half import centred_cosine, check_half, random_inputs
+from fgmclip.export.tensorrt.builder import BuildOptions, build_engine
+from fgmclip.export.tensorrt.check_half import (
+    LEAST_COSINE,
+    centred_cosine,
+    check_half,
+    random_inputs,
+)
 from fgmclip.export.tensorrt.errors import GraphRefusedError, PrecisionError
 from fgmclip.export.tensorrt.graph_types import (
     ONNX_TYPES,
     Precision,
     products,
+    require_precision,
     value_types,
     weight_bytes,
 )
 from fgmclip.export.tensorrt.half import FP32_OPS, HALVES, to_half
+from fgmclip.export.tensorrt.library import Library
+from fgmclip.export.tensorrt.scales import Q_DQ, coarse_outputs
 
 MakeGraph = Callable[..., onnx.ModelProto]
 
@@ -179,6 +190,99 @@ def test_what_is_no_half_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"expected fp16 or bf16, got {precision}"):
         to_half(models["fusion_head"], precision)
+
+
+def q_dq(scale: float, weight_scales: list[float]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the nodes and constants of Y = X W with both quantised, W [4,4] by column."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["X", "s", "z"], ["x8"], "quantize"),
+        helper.make_node("DequantizeLinear", ["x8", "s", "z"], ["x"], "dequantize"),
+        helper.make_node("DequantizeLinear", ["w8", "t", "y"], ["w"], "weights", axis=1),
+        helper.make_node("MatMul", ["x", "w"], ["Y"], "product"),
+    ]
+    constants = {
+        "s": np.float32(scale),
+        "z": np.int8(0),
+        "w8": np.arange(-8, 8, dtype=np.int8).reshape(4, 4),
+        "t": np.array(weight_scales, np.float32),
+        "y": np.zeros(4, np.int8),
+    }
+    return nodes, constants
+
+
+@pytest.mark.parametrize("precision", HALVES)
+def test_a_graph_with_q_dq_nodes_keeps_its_integers_and_gets_scales_in_half(
+    quantised: Path, rtx: Library, precision: Precision
+) -> None:
+    given = onnx.load(quantised)
+    half = to_half(given, precision)
+    onnx.checker.check_model(half, full_check=True)
+    found = require_precision(half, "int8")
+    assert {item.types[:2] for item in found} == {("int8", "int8")}
+    # The same integers, and as many of them.
+    before, after = weight_bytes(given), weight_bytes(half)
+    assert after["int8"] == before["int8"]
+    assert after[precision] == before["fp32"] / 2
+    types = value_types(half)
+    pairs = [node for node in half.graph.node if node.op_type in Q_DQ]
+    assert pairs
+    assert {types[node.input[1]] for node in pairs} == {ONNX_TYPES[precision]}
+    # Parsed, typed and built: TensorRT for RTX refuses types that do not fit.
+    assert build_engine(rtx, half, BuildOptions("int8")).data[:4] == b"vtrt"
+
+
+@pytest.mark.parametrize("precision", HALVES)
+def test_a_q_dq_graph_in_half_stays_close_to_the_one_for_cpus(
+    quantised: Path, precision: Precision
+) -> None:
+    cosine = check_half(onnx.load(quantised), precision)
+    assert cosine is not None
+    assert LEAST_COSINE < cosine < 1
+
+
+@pytest.mark.parametrize(
+    ("scale", "weight_scales", "kept"),
+    [
+        (0.1, [0.1] * 4, False),
+        # Subnormal in fp16, and near enough to a number that it has.
+        (0.1, [0.1, 2.0**-20, 0.1, 0.1], False),
+        (0.1, [0.1, 1.1 * 2.0**-23, 0.1, 0.1], True),
+        (1e-9, [0.1] * 4, True),
+        (1e5, [0.1] * 4, True),
+    ],
+)
+def test_a_product_with_a_scale_that_fp16_does_not_hold_stays_fp32_and_int8(
+    make_graph: MakeGraph, scale: float, weight_scales: list[float], kept: bool
+) -> None:
+    nodes, constants = q_dq(scale, weight_scales)
+    half = to_half(make_graph(*nodes, weights=constants), "fp16")
+    onnx.checker.check_model(half, full_check=True)
+    assert [item.types for item in require_precision(half, "int8")] == [("int8", "int8")]
+    types = value_types(half)
+    pairs = [node for node in half.graph.node if node.op_type in Q_DQ]
+    expected = TensorProto.FLOAT if kept else TensorProto.FLOAT16
+    assert {types[node.input[1]] for node in pairs} == {expected}
+    # No cast between a DequantizeLinear and its product: a builder looks for the pair.
+    product = next(node for node in half.graph.node if node.op_type == "MatMul")
+    writers = {name: node.op_type for node in half.graph.node for name in node.output}
+    assert [writers[name] for name in product.input] == ["DequantizeLinear"] * 2
+
+
+def test_bf16_holds_every_scale(make_graph: MakeGraph) -> None:
+    nodes, constants = q_dq(1e-9, [1e-30, 0.1, 7.3, 1e30])
+    half = to_half(make_graph(*nodes, weights=constants), "bf16")
+    assert coarse_outputs(half, TensorProto.BFLOAT16) == set()
+    assert weight_bytes(half)["bf16"] == 2 * 5
+
+
+def test_keeping_a_node_by_name_does_not_keep_those_without_one(make_graph: MakeGraph) -> None:
+    model = make_graph(
+        helper.make_node("MatMul", ["X", "w"], ["a"]),
+        helper.make_node("MatMul", ["a", "w"], ["Y"], "kept"),
+        weights={"w": np.eye(4, dtype=np.float32)},
+    )
+    kinds = [item.types for item in products(to_half(model, "fp16", keep=["kept"]))]
+    assert kinds == [("fp16", "fp16"), ("fp32", "fp32")]
 
 
 def test_rows_that_differ_only_by_their_mean_have_no_cosine() -> None:

@@ -8,7 +8,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from fgmclip.export.tensorrt.errors import LibraryError
-from fgmclip.export.tensorrt.library import Library, load_library, version_tuple
+from fgmclip.export.tensorrt.library import Library, load_library
+from fgmclip.serve.runtimes.libraries import version_tuple
 
 
 def test_a_missing_library_is_told_with_how_to_install_it(

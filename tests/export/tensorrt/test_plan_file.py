@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fgmclip.serve.runtimes.libraries import LibraryName
 from fgmclip.serve.runtimes.plan_file import HEAD_BYTES, PlanHead, plan_fault, read_plan_head
 
 TENSORRT = (10, 13, 0, 35)
@@ -91,6 +92,6 @@ def test_a_portable_engine_runs_on_later_gpus() -> None:
     ],
 )
 def test_a_fault_names_what_is_here_what_came_and_the_remedy(
-    data: bytes, library: str, version: tuple[int, ...], sm: int | None, message: str
+    data: bytes, library: LibraryName, version: tuple[int, ...], sm: int | None, message: str
 ) -> None:
     assert plan_fault(read_plan_head(data), library=library, version=version, sm=sm) == message

@@ -1,4 +1,4 @@
-"""The protocols of `library.py` against the stubs that are published for TensorRT."""
+"""The protocols for TensorRT, of building and of running, against the stubs that are published."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CHECK = """
 import tensorrt as trt
 from fgmclip.export.tensorrt import library as own
+from fgmclip.serve.runtimes import tensorrt_gpu as running
 
 def check(
     builder: trt.Builder,
@@ -31,6 +32,7 @@ def check(
     runtime: trt.Runtime,
     engine: trt.ICudaEngine,
     inspector: trt.EngineInspector,
+    execution: trt.IExecutionContext,
 ) -> None:
     a: own.Builder = builder
     b: own.Config = config
@@ -44,11 +46,15 @@ def check(
     j: own.Runtime = runtime
     k: own.Engine = engine
     l: own.Inspector = inspector
+    m: running.Engine = engine
+    n: running.Context = execution
+    modes = trt.TensorIOMode.INPUT, trt.TensorIOMode.OUTPUT
     flags = trt.BuilderFlag.TF32, trt.BuilderFlag.VERSION_COMPATIBLE
     levels = trt.HardwareCompatibilityLevel.AMPERE_PLUS, trt.ProfilingVerbosity.DETAILED
     others = trt.LayerInformationFormat.JSON, trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
     bases = trt.ILogger, trt.IProgressMonitor, trt.ILogger.WARNING
     wrong_type: own.Builder = config  # MUST FAIL
+    wrong_part: running.Context = engine  # MUST FAIL
     wrong_name = trt.BuilderFlag.FP15  # MUST FAIL
 """
 

@@ -22,14 +22,18 @@ class Gpu:
     sm: int
 
 
-def find_gpu() -> Gpu | None:
-    """Return the first GPU that the driver shows, or None where there is no driver or no GPU."""
+def find_gpu(ordinal: int = 0) -> Gpu | None:
+    """Return a GPU that the driver shows, or None where there is no driver or no such GPU.
+
+    Args:
+        ordinal: Number of the GPU, as CUDA counts.
+    """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return None
     device = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), ordinal):
         return None
     name = ctypes.create_string_buffer(256)
     major, minor = ctypes.c_int(), ctypes.c_int()
