@@ -7,7 +7,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import onnx
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fgmclip.model.errors import GraphError
 from fgmclip.model.network import FgmClip
-from fgmclip.model.plain_attention import with_plain_attention
+from fgmclip.model.served_form import served_form
 
 Part = Literal["clip_image_encoder", "motion_encoder", "fusion_head"]
 
@@ -75,8 +75,9 @@ def to_onnx(model: FgmClip, part: Part) -> onnx.ModelProto:
     """Return a submodule as an ONNX graph with fp32 weights inside.
 
     Batch axis dynamic (`N` images, `B` windows), T fixed; `PIXELS` to `VISUAL`, `MOTION` to
-    `MOTION_FEATURES`, `VISUAL` and `MOTION_FEATURES` to `EMBEDDING`. The graph says nothing of the
-    machine that wrote it, so equal models give equal graphs.
+    `MOTION_FEATURES`, `VISUAL` and `MOTION_FEATURES` to `EMBEDDING`. The graph is that of the
+    module's `served_form`. It says nothing of the machine that wrote it, so equal models give equal
+    graphs.
 
     Args:
         model: In evaluation mode.
@@ -85,11 +86,12 @@ def to_onnx(model: FgmClip, part: Part) -> onnx.ModelProto:
     Raises:
         GraphError: The model has no such submodule, is in training mode, or does not export.
     """
-    return export_graph(signature(model, part))
+    of = signature(model, part)
+    return export_graph(replace(of, module=served_form(of.module)))
 
 
 def export_graph(of: Signature) -> onnx.ModelProto:
-    """Return any submodule as an ONNX graph; see `to_onnx`."""
+    """Return any submodule as an ONNX graph, as it is defined; see `to_onnx`."""
     if any(module.training for module in of.module.modules()):
         raise GraphError(
             "expected a model in evaluation mode, got training mode; call model.eval()"
@@ -98,7 +100,7 @@ def export_graph(of: Signature) -> onnx.ModelProto:
     try:
         with _quiet():
             program = torch.onnx.export(
-                with_plain_attention(of.module),
+                of.module,
                 of.zeros(2, state.device),
                 dynamo=True,
                 verbose=False,

@@ -14,7 +14,14 @@ import torch
 from fgmclip.model.build import build_model
 from fgmclip.model.errors import GraphError
 from fgmclip.model.network import FgmClip
-from fgmclip.model.onnx_graph import OPSET, Part, multiply_adds, signature, to_onnx
+from fgmclip.model.onnx_graph import (
+    OPSET,
+    Part,
+    export_graph,
+    multiply_adds,
+    signature,
+    to_onnx,
+)
 from fgmclip.spec import ModelSpec
 
 SpecFactory = Callable[..., ModelSpec]
@@ -95,7 +102,7 @@ def test_multiply_adds_follow_from_the_layers(tiny: SpecFactory) -> None:
     attention = 4 * tokens * width * width + 2 * tokens * tokens * width
     feed_forward = 8 * tokens * width * width
     expected = patches + attention + feed_forward + width * 16
-    assert multiply_adds(to_onnx(model, "clip_image_encoder")) == expected
+    assert multiply_adds(export_graph(signature(model, "clip_image_encoder"))) == expected
 
 
 def test_what_does_not_export_is_refused(tiny: SpecFactory) -> None:
