@@ -48,16 +48,26 @@ def verdict_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
 
 
 def gate_table(verdicts: Sequence[Verdict], title: str) -> Table:
-    """Return the table for a terminal; why an engine was refused does not fit into it."""
+    """Return the table for a terminal; `gate_notes` go below it."""
     table = Table(title=title, title_justify="left")
     for column in COLUMNS:
         number = column not in ("submodule", "rung", "runtime", "verdict")
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for item, row in zip(verdicts, verdict_rows(verdicts), strict=True):
         short = "refused" if item.reason else item.answer
         style = "red" if item.reason else "bold" if item.taken else None
-        table.add_row(*row[:-1], short + _kept(item), style=style)
+        table.add_row(*row[:-1], short, style=style)
     return table
+
+
+def gate_notes(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return what does not fit into the table, a line each: refusals, and nodes kept higher."""
+    notes = [f"{item.part}, {item.engine}: {item.answer}" for item in verdicts if item.reason]
+    kept = {(item.part, item.rung): item.kept for item in verdicts if item.kept}
+    return notes + [
+        f"{part}, {rung}: {len(nodes)} nodes kept higher: {', '.join(nodes)}"
+        for (part, rung), nodes in kept.items()
+    ]
 
 
 def gate_summary(report: GateReport) -> str:

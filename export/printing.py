@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from fgmclip.export.gate import Verdict
-from fgmclip.export.gate_table import gate_summary, gate_table
+from fgmclip.export.gate_table import gate_notes, gate_summary, gate_table
 from fgmclip.export.manifest import ReleaseManifest
 from fgmclip.export.targets import engine_library
 from fgmclip.export.tensorrt.report import WIDTH as ENGINES_WIDTH
 from fgmclip.export.tensorrt.report import report_lines, report_table
 
-WIDTH = 120
+WIDTH = 150
 """Columns that the gate's table needs."""
 
 
@@ -61,6 +61,5 @@ def print_verdicts(verdicts: Sequence[Verdict], title: str, console: Console) ->
     """Print the gate's table whole, and below it why each engine was refused."""
     console.width = max(console.width, WIDTH)
     console.print(gate_table(verdicts, title))
-    for item in verdicts:
-        if item.reason:
-            console.print(f"{item.part}, {item.engine}: {item.answer}", highlight=False)
+    for note in gate_notes(verdicts):
+        console.print(note, highlight=False)

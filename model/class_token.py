@@ -7,7 +7,6 @@ what attention itself takes. Exporters keep them, for they see no dead code in a
 
 from __future__ import annotations
 
-import torch
 from open_clip.transformer import (  # type: ignore[import-untyped]
     ResidualAttentionBlock,
     Transformer,
@@ -16,6 +15,8 @@ from open_clip.transformer import (  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fgmclip.model.plain_attention import PlainAttention
+
 ROWS = 2
 """Tokens are filled up to a multiple of this. Products share their rows between two threads in
 blocks, and an odd number of rows, 197 of ViT-B-16, leaves one of them waiting for a fifth of the
@@ -23,12 +24,14 @@ time (OpenVINO 2026.4, two cores, int8 [197,768] by [768,768]: 0.164 ms; of 198 
 
 
 class ClassTokenTower(nn.Module):
-    """What a `VisionTransformer` computes, from the same weights."""
+    """What a `VisionTransformer` computes, from the same weights.
 
-    mask: Tensor | None
+    Attributes:
+        filled: How many tokens are filled in.
+    """
 
     def __init__(self, tower: VisionTransformer, *, fill: bool = True) -> None:
-        """Take a tower that `is_class_token_tower` accepts.
+        """Take a tower that `is_class_token_tower` accepts, and whose attention is plain.
 
         Args:
             tower: The tower, in evaluation mode.
@@ -39,11 +42,9 @@ class ClassTokenTower(nn.Module):
         self.tower = tower
         tokens = tower.positional_embedding.shape[0]
         self.filled = -tokens % ROWS if fill else 0
-        mask = None
-        if self.filled:
-            mask = torch.zeros(1, 1, 1, tokens + self.filled)
-            mask[..., tokens:] = float("-inf")
-        self.register_buffer("mask", mask, persistent=False)
+        for block in tower.transformer.resblocks:
+            assert isinstance(block.attn, PlainAttention)
+            block.attn.attended = tokens if self.filled else None
 
     def forward(
         self,
@@ -54,9 +55,9 @@ class ClassTokenTower(nn.Module):
         x = functional.pad(tower._embeds(pixels), (0, 0, 0, self.filled))
         *blocks, last = tower.transformer.resblocks
         for block in blocks:
-            x = block(x, attn_mask=self.mask)
+            x = block(x)
         memory, token = last.ln_1(x), x[:, :1]
-        attended = last.attn(memory[:, :1], memory, memory, attn_mask=self.mask)[0]
+        attended = last.attn(memory[:, :1], memory, memory)[0]
         token = token + last.ls_1(attended)
         token = token + last.ls_2(last.mlp(last.ln_2(token)))
         embedding: Tensor = tower.ln_post(token[:, 0])

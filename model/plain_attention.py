@@ -14,7 +14,13 @@ from torch.nn import functional
 
 
 class PlainAttention(nn.Module):
-    """What a `MultiheadAttention` computes in evaluation mode, from the same weights."""
+    """What a `MultiheadAttention` computes in evaluation mode, from the same weights.
+
+    Attributes:
+        attended: How many tokens, from the first, are keys and values; all if None. Cut off after
+            the products, which like the rows that were filled in, and not masked: OpenVINO 2026.4
+            computes nonsense in bf16 where a mask holds minus infinity.
+    """
 
     def __init__(self, source: nn.MultiheadAttention) -> None:
         """Take the weights of a module whose batch is first and whose widths are all the same."""
@@ -31,6 +37,7 @@ class PlainAttention(nn.Module):
             _linear(weight, bias) for weight, bias in zip(weights, biases, strict=True)
         )
         self.out = source.out_proj
+        self.attended: int | None = None
 
     def forward(
         self,
@@ -38,14 +45,13 @@ class PlainAttention(nn.Module):
         key: Tensor,
         value: Tensor,
         need_weights: bool = False,
-        attn_mask: Tensor | None = None,
+        attn_mask: None = None,
     ) -> tuple[Tensor, None]:
         """Return [B,L,D], and None where `MultiheadAttention` may return weights."""
         attended = functional.scaled_dot_product_attention(
             self._split(self.query(query)),
-            self._split(self.key(key)),
-            self._split(self.value(value)),
-            attn_mask=attn_mask,
+            self._split(self.key(key)[:, : self.attended]),
+            self._split(self.value(value)[:, : self.attended]),
         )
         return self.out(attended.transpose(1, 2).flatten(2)), None
 

@@ -99,8 +99,8 @@ def export_command(
         float, typer.Option(help="Gate: part of the clips with PyTorch's answer.")
     ] = 0.99,
     min_speedup: Annotated[
-        float, typer.Option(help="Gate: a rung must be more than this faster than the one below.")
-    ] = 1.0,
+        float, typer.Option(help="Gate: how many times faster than all below it a rung must be.")
+    ] = 1.05,
     random_weights: RandomWeights = None,
     as_json: AsJson = False,
 ) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from torch import nn
 
 from fgmclip.model.build import build_model
 from fgmclip.model.class_token import ClassTokenTower, is_class_token_tower
-from fgmclip.model.onnx_graph import export_graph, multiply_adds, signature
+from fgmclip.model.onnx_graph import export_graph, multiply_adds, signature, to_onnx
+from fgmclip.model.plain_attention import PlainAttention
 from fgmclip.model.served_form import served_form
+from fgmclip.serve.runtimes import open_runtime
+from fgmclip.serve.runtimes.openvino_cpu import computes_bf16
 from fgmclip.spec import ModelSpec
 
 SpecFactory = Callable[..., ModelSpec]
@@ -53,15 +58,16 @@ def test_same_embeddings(tiny: SpecFactory, size: int, filled: int, vision: dict
 
 
 def test_filled_in_tokens_change_nothing_whatever_they_hold(tiny: SpecFactory) -> None:
-    module = encoder(tiny)
-    served = served_form(module)
-    (tower,) = towers(served)
-    expected = served(torch.ones(1, 3, 32, 32))
-    # The padding goes through the same blocks; only the mask keeps it from the others.
-    assert tower.mask is not None
-    tower.mask.zero_()
+    served = served_form(encoder(tiny))
+    pixels = torch.ones(1, 3, 32, 32)
     with torch.inference_mode():
-        assert not torch.allclose(served(torch.ones(1, 3, 32, 32)), expected, atol=1e-4)
+        expected = served(pixels)
+        # The filled-in token goes through the same blocks; it is only not attended to.
+        for module in served.modules():
+            if isinstance(module, PlainAttention):
+                assert module.attended == 5
+                module.attended = None
+        assert not torch.allclose(served(pixels), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -102,3 +108,17 @@ def test_the_model_itself_stays_as_it_is(tiny: SpecFactory) -> None:
     served_form(model.image_encoder)
     assert {name: type(module) for name, module in model.named_modules()} == before
     assert any(is_class_token_tower(module) for module in model.modules())
+
+
+def test_every_runtime_computes_it_in_bf16(tiny: SpecFactory, tmp_path: Path) -> None:
+    if not computes_bf16():
+        pytest.skip("this CPU has no instructions for bf16")
+    model = build_model(tiny(), seed=1)
+    path = tmp_path / "image.onnx"
+    onnx.save(to_onnx(model, "clip_image_encoder"), path)
+    pixels = torch.randn(4, 3, 32, 32)
+    with torch.inference_mode():
+        expected = model.image_encoder(pixels)
+    runtime = open_runtime("openvino", path, {"precision": "bf16"})
+    (came,) = runtime.run({"PIXELS": pixels.numpy()}).values()
+    torch.testing.assert_close(torch.from_numpy(came), expected, rtol=0.1, atol=0.1)
