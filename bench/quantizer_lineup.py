@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
-    CalibrationDataReader,
     QuantFormat,
     QuantType,
     quantize_static,
@@ -21,7 +20,13 @@ from onnxruntime.quantization import (
 
 from fgmclip.bench import foreign_quantizers
 from fgmclip.export.ladder.graph import fold
-from fgmclip.export.ladder.int8 import QUANTIZED, calibrate, quantize, quiet_quantizer
+from fgmclip.export.ladder.int8 import (
+    QUANTIZED,
+    CalibrationInputs,
+    calibrate,
+    quantize,
+    quiet_quantizer,
+)
 
 Inputs = Mapping[str, NDArray[np.float32]]
 Report = Callable[[str], None]
@@ -151,7 +156,7 @@ def quantize_plainly(graph: Path, batches: Sequence[Inputs], path: Path) -> None
         quantize_static(
             folded,
             path,
-            _Reader(batches),
+            CalibrationInputs(batches),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTIZED),
             per_channel=True,
@@ -164,17 +169,6 @@ def quantize_plainly(graph: Path, batches: Sequence[Inputs], path: Path) -> None
                 "DedicatedQDQPair": True,
             },
         )
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Calibration inputs in the form that ONNX Runtime asks for."""
-
-    def __init__(self, batches: Sequence[Inputs]) -> None:
-        self._batches = iter(batches)
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        values = next(self._batches, None)
-        return None if values is None else dict(values)
 
 
 def _quantize_elsewhere(

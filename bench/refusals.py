@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.calibrate import TensorData
 from rich.console import Console
 from rich.table import Table
 
+from fgmclip.bench.quantizer_lineup import quantize_plainly
 from fgmclip.export.calibration import FEW_CLIPS, read_clips
 from fgmclip.export.chain import Judge
 from fgmclip.export.classes import class_arrays
@@ -34,14 +34,10 @@ from fgmclip.export.gate import Thresholds, Verdict
 from fgmclip.export.graphs import parts_of
 from fgmclip.export.ladder.candidate import Candidate, Precision, Rung
 from fgmclip.export.ladder.fp32 import fp32_candidates
-from fgmclip.export.ladder.graph import fold
 from fgmclip.export.ladder.int8 import (
-    QUANTIZED,
-    CalibrationInputs,
     calibrate,
     int8_candidates,
     quantize,
-    quiet_quantizer,
 )
 from fgmclip.export.ladder.rungs import Rungs
 from fgmclip.export.names import Part
@@ -107,25 +103,7 @@ def plain_recipe(graph: Path, batches: Batches, path: Path) -> list[Candidate]:
         batches: What it is calibrated on.
         path: The graph to write.
     """
-    folded = path.with_suffix(".folded.onnx")
-    fold(graph, folded)
-    with quiet_quantizer():
-        quantize_static(
-            folded,
-            path,
-            CalibrationInputs(batches),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTIZED),
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "AddQDQPairToWeight": True,
-                "DedicatedQDQPair": True,
-            },
-        )
+    quantize_plainly(graph, batches, path)
     return int8_candidates(path, ())
 
 

@@ -19,7 +19,7 @@ from fgmclip.export.names import Part
 from fgmclip.export.recording import Recording
 from fgmclip.export.tensorrt.half import emulate_half, to_half
 from fgmclip.export.trial import outputs_of
-from fgmclip.serve.runtimes import open_runtime
+from fgmclip.serve.runtimes import Runtime, open_runtime
 
 Report = Callable[[str], None]
 
@@ -57,6 +57,10 @@ class CpuRungs:
     folder: Path
     report: Report
 
+    def open(self, graph: Path) -> Runtime:
+        """Load a graph to see what int8 does to it: in what is fastest there."""
+        return open_runtime("openvino", graph, {"precision": "f32"})
+
     def __call__(self, part: Part, graph: Path, rungs: Collection[Rung]) -> Iterator[Candidate]:
         """Yield candidates; see `Rungs`."""
         if "fp32" in rungs:
@@ -90,6 +94,10 @@ class GpuRungs:
     report: Report
     runtime: str
     converted: bool
+
+    def open(self, graph: Path) -> Runtime:
+        """Load a graph to see what int8 does to it: OpenVINO may be absent where a GPU is."""
+        return open_runtime("onnxruntime", graph)
 
     def __call__(self, part: Part, graph: Path, rungs: Collection[Rung]) -> Iterator[Candidate]:
         """Yield candidates; see `Rungs`."""
@@ -134,8 +142,7 @@ def int8_graph(
     def loss(nodes: Sequence[str]) -> float:
         making.report(f"{part}: {len(nodes)} nodes in int8")
         quantize(calibrated, path, nodes=nodes)
-        # The runtime that every target's export has; the ladder's own choice comes later.
-        came = outputs_of(open_runtime("onnxruntime", path), batches)
+        came = outputs_of(making.open(path), batches)
         return likeness(making.calibration.outputs[part], came).loss(making.thresholds)
 
     kept = sensitive_nodes(calibrated.nodes, loss)
