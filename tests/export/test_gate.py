@@ -122,3 +122,16 @@ def test_the_report_names_what_was_kept_and_why_an_engine_was_refused() -> None:
     assert "refused: 1.50 ms, not faster than bf16's 1.40 ms" in page
     assert "10.0 times faster" in page
     assert GateReport.from_json(report.to_json()) == report
+
+
+@pytest.mark.parametrize(("distance", "identity"), [(0.005, 1.0), (0.05, 0.0)])
+def test_how_far_apart_two_pictures_must_be(
+    rows: NDArray[np.float32], distance: float, identity: float
+) -> None:
+    random = np.random.default_rng(1)
+    spread = np.sqrt(((rows - rows.mean(axis=0)) ** 2).sum(axis=1).mean())
+    step = random.standard_normal(rows.shape)
+    step *= distance * spread / np.linalg.norm(step, axis=1, keepdims=True)
+    pairs = np.concatenate([rows, rows + step]).astype(np.float32)
+    swapped = np.roll(pairs, len(rows), axis=0)
+    assert likeness(pairs, swapped).identity == identity
