@@ -139,4 +139,5 @@ def report_lines(reports: Sequence[EngineReport]) -> list[str]:
         lines += [f"{title}: {item}" for item in items]
     for report in reports:
         lines += [f"{report.part}: warned: {line}" for line in report.warnings]
-    return lines + [f"the same by hand: {report.trtexec}" for report in reports]
+    by_hand = [report.trtexec for report in reports if report.trtexec]
+    return lines + [f"the same by hand: {line}" for line in by_hand]
