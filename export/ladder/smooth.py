@@ -130,11 +130,19 @@ def _readers(
             elif node.op_type == "Gather" and attribute(node, "axis", 0) < axis:
                 moved = axis - 1 + ranks.get(node.input[1], 0)
                 waiting.append((node.output[0], moved))
+            elif node.op_type == "Slice" and axis not in _sliced(graph, node, ranks.get(name, 0)):
+                waiting.append((node.output[0], axis))
             elif _reads_channels(graph, node, axis, ranks.get(name, 0)):
                 readers.append(node)
             else:
                 return []
     return readers
+
+
+def _sliced(graph: Graph, node: onnx.NodeProto, rank: int) -> list[int]:
+    """Return the axes that a node cuts; all where that is computed."""
+    axes = graph.constant(node.input[3]) if len(node.input) > 3 else None
+    return list(range(rank)) if axes is None else [int(axis) % rank for axis in axes]
 
 
 def _reads_channels(graph: Graph, node: onnx.NodeProto, axis: int, rank: int) -> bool:
