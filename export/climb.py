@@ -60,7 +60,7 @@ class Ladder:
         Args:
             graphs: The fp32 graphs, which were held to PyTorch.
             asked: A rung for all submodules, or `auto`.
-            eager: PyTorch, to take turns with the chain; None where engines run elsewhere.
+            eager: PyTorch, to take turns with the chain; None where nothing is to be timed.
 
         Raises:
             GateError: A submodule or the chain does not pass on the rung that was asked for.
@@ -86,7 +86,7 @@ class Ladder:
             frames=len(self._judge.judged.clips.pixels) * self._judge.judged.frames,
             calibration=self._source,
             trained=self._judge.trained,
-            emulated=eager is None,
+            emulated=any(item.emulation is not None for item in served.values()),
             thresholds=self._judge.thresholds,
             eager=comparison,
             verdicts=(

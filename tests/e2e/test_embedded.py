@@ -167,17 +167,19 @@ def server_pid(processes: list[int]) -> int:
 def test_serves_the_ensembles_and_leaves_nothing_behind(
     repository: Path, processes: Callable[[], list[int]]
 ) -> None:
+    # Other tests of this process may have a server of theirs.
+    others = regions(os.getpid())
     with EmbeddedServer(repository) as server:
         assert server.models == ("public", "public_stream")
         assert ask(server) == ask(server, "public_stream") == 11
         assert len(processes()) >= 4
-        assert regions(os.getpid())
+        assert len(regions(os.getpid())) > len(others)
         with urllib.request.urlopen(server.metrics_url) as response:
             assert b"nv_inference_request_success" in response.read()
         log = server.log_path
         assert log.is_file()
     assert processes() == []
-    assert regions(os.getpid()) == []
+    assert sorted(regions(os.getpid())) == sorted(others)
     assert not log.parent.exists()
     with pytest.raises(ServerDiedError, match="not running"):
         server.check()
@@ -329,6 +331,7 @@ def test_an_ensemble_that_does_not_fit_its_steps_leaves_the_old_one_serving(
 def test_a_killed_server_is_told_on_the_next_call(
     repository: Path, processes: Callable[[], list[int]]
 ) -> None:
+    others = regions(os.getpid())
     with EmbeddedServer(repository) as server:
         os.kill(server_pid(processes()), signal.SIGKILL)
         with pytest.raises(ServerDiedError, match="ended by itself"):
@@ -336,7 +339,7 @@ def test_a_killed_server_is_told_on_the_next_call(
         with pytest.raises(ServerDiedError, match="ended by itself"):
             server.reload()
         assert processes() == []
-    assert regions(os.getpid()) == []
+    assert sorted(regions(os.getpid())) == sorted(others)
 
 
 PROGRAM = """

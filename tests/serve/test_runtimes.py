@@ -53,6 +53,25 @@ def test_precision_is_what_was_asked_for(graph: Path, openvino: Runtime) -> None
     np.testing.assert_array_equal(default, exact)
 
 
+@pytest.mark.parametrize("options", [{"threads": "1"}, {"streams": "2"}, {"streams": "64"}])
+def test_how_cores_are_used_changes_no_answer(
+    graph: Path, openvino: Runtime, options: dict[str, str]
+) -> None:
+    other = open_runtime("openvino", graph, {"precision": "f32", **options})
+    for batch in (1, 2, 5):
+        ours, theirs = other.run(motion(batch)), openvino.run(motion(batch))
+        np.testing.assert_allclose(
+            ours["MOTION_FEATURES"], theirs["MOTION_FEATURES"], rtol=0, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("option", ["threads", "streams"])
+@pytest.mark.parametrize("value", ["0", "-1", "two"])
+def test_a_number_that_is_none_is_refused(graph: Path, option: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"option {option}: expected a whole number above 0"):
+        open_runtime("openvino", graph, {"precision": "f32", option: value})
+
+
 def test_answers_outlive_the_next_run(openvino: Runtime) -> None:
     first = openvino.run(motion(2))["MOTION_FEATURES"]
     before = first.copy()
