@@ -35,9 +35,9 @@ from fgmclip.bench.overhead_race import Arrays, Case, Comparison, compare
 from fgmclip.bench.overhead_table import overhead_table, stage_table
 from fgmclip.bench.stages import StageClock, StageTimes, in_pipeline_order, milliseconds
 from fgmclip.client import ActionClient
-from fgmclip.client.action import CLIP_MODEL
 from fgmclip.client.answers import ANSWERS
-from fgmclip.client.stream import EDGE_MODEL, STREAM_MODEL
+from fgmclip.client.manifest import CLIP_MODEL
+from fgmclip.client.streams.requests import EDGE_MODEL, STREAM_MODEL
 from fgmclip.export.precision import PrecisionRequest
 from fgmclip.export.release import export_release
 from fgmclip.export.sources import open_model
@@ -196,7 +196,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, str
             stack.enter_context(tempfile.TemporaryDirectory())
         )
         if not (repository / CLIP_MODEL).is_dir():
-            _export(arguments.model, repository, console)
+            export_auto(arguments.model, repository, console)
         with console.status("starting Triton"):
             url = stack.enter_context(EmbeddedServer(repository)).url
         client = stack.enter_context(ActionClient(url))
@@ -245,7 +245,8 @@ def _measure(
     return Measured(comparison, tuple(in_pipeline_order(stages)))
 
 
-def _export(model: str, repository: Path, console: Console) -> None:
+def export_auto(model: str, repository: Path, console: Console) -> None:
+    """Export a checkpoint or preset on the fastest rung that passes the gate."""
     untrained = model in PRESETS and model != "demo"
     with console.status(f"exporting {model}") as status:
         export_release(

@@ -1,7 +1,8 @@
-"""Names actions over gRPC: `ActionClient` for clips and files, `StreamSession` for streams."""
+"""Names actions over gRPC: `ActionClient` for clips and files, `StreamClient` for cameras."""
 
 from fgmclip.client.action import ActionClient
 from fgmclip.client.answers import UNKNOWN, Decision, VideoResult
+from fgmclip.client.async_transport import AsyncGrpcTransport, AsyncTransport
 from fgmclip.client.errors import (
     ClientError,
     ConnectError,
@@ -15,6 +16,8 @@ from fgmclip.client.errors import (
     TagMismatchError,
 )
 from fgmclip.client.stream import StreamSession
+from fgmclip.client.streams.client import AsyncStreamClient, StreamClient
+from fgmclip.client.streams.results import StreamDecision, WindowReset
 from fgmclip.client.testing import MockRequest, MockTransport
 from fgmclip.client.timeouts import Timeouts
 from fgmclip.client.transport import GrpcTransport, Transport
@@ -22,6 +25,9 @@ from fgmclip.client.transport import GrpcTransport, Transport
 __all__ = [
     "UNKNOWN",
     "ActionClient",
+    "AsyncGrpcTransport",
+    "AsyncStreamClient",
+    "AsyncTransport",
     "ClientError",
     "ConnectError",
     "Decision",
@@ -35,9 +41,12 @@ __all__ = [
     "RequestTimeoutError",
     "ServerError",
     "SettingsError",
+    "StreamClient",
+    "StreamDecision",
     "StreamSession",
     "TagMismatchError",
     "Timeouts",
     "Transport",
     "VideoResult",
+    "WindowReset",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -13,14 +12,10 @@ from numpy.typing import ArrayLike
 
 from fgmclip.client.answers import ANSWERS, Decision, VideoResult, decisions, name_action
 from fgmclip.client.checks import Frames, check_frames, check_rois, color_parameters
-from fgmclip.client.errors import ManifestError, ModelNotFoundError
+from fgmclip.client.manifest import CLIP_MODEL, manifest_in, not_ours
 from fgmclip.client.timeouts import Timeouts
 from fgmclip.client.transport import GrpcTransport, Transport
-from fgmclip.spec import PublicManifest, SpecError
-from fgmclip.spec.manifest import MANIFEST_FORMAT, MANIFEST_PARAMETER
-
-CLIP_MODEL = "fgm_clip"
-"""The ensemble that answers one clip, and whose parameters hold the manifest."""
+from fgmclip.spec import PublicManifest
 
 Self = TypeVar("Self", bound="ActionClient")
 
@@ -84,7 +79,11 @@ class ActionClient:
             ClientError: The server could not be asked.
         """
         if self._manifest is None:
-            self._manifest = self._read_manifest()
+            with not_ours():
+                parameters = self.transport.model_parameters(
+                    CLIP_MODEL, timeout_seconds=self.timeouts.request_seconds
+                )
+            self._manifest = manifest_in(parameters, self.url)
         return self._manifest
 
     def refresh(self) -> None:
@@ -193,47 +192,3 @@ class ActionClient:
             parameters=color_parameters(color_matrix, color_range),
         )
         return decisions(outputs, manifest)
-
-    def _read_manifest(self) -> PublicManifest:
-        try:
-            parameters = self.transport.model_parameters(
-                CLIP_MODEL, timeout_seconds=self.timeouts.request_seconds
-            )
-        except ModelNotFoundError as error:
-            raise ManifestError(
-                f"{error}; expected a repository that `fgmclip export` wrote, loaded and ready"
-            ) from error
-        text = parameters.get(MANIFEST_PARAMETER)
-        if text is None:
-            raise ManifestError(
-                f"{self.url}: expected the parameter {MANIFEST_PARAMETER} of {CLIP_MODEL}, got "
-                f"{', '.join(sorted(parameters)) or 'none'}; export the model with fgmclip"
-            )
-        return parse_manifest(text, self.url)
-
-
-def parse_manifest(text: str, url: str) -> PublicManifest:
-    """Return the manifest that a server publishes.
-
-    Args:
-        text: JSON.
-        url: Names the server in messages.
-
-    Raises:
-        ManifestError: Not JSON, of an unknown format, or with a field that is missing or wrong.
-    """
-    try:
-        fields = json.loads(text)
-        # Ahead of the fields: those of another format would only be reported as wrong one by one.
-        came = fields.get("format") if isinstance(fields, dict) else None
-        if came != MANIFEST_FORMAT:
-            raise ManifestError(
-                f"{url}: expected a manifest of format {MANIFEST_FORMAT}, got {came!r}; use the "
-                "version of fgmclip that exported the release, or export it again with this one"
-            )
-        return PublicManifest.from_json(text)
-    except (json.JSONDecodeError, SpecError) as error:
-        raise ManifestError(
-            f"{url}: expected a manifest of format {MANIFEST_FORMAT}, got one that cannot be "
-            f"read; export the release again: {error}"
-        ) from error

@@ -9,27 +9,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fgmclip.client.action import ActionClient
-from fgmclip.client.answers import ANSWERS, Decision, decisions
+from fgmclip.client.answers import Decision, decisions
 from fgmclip.client.checks import Boxes, Frames, check_frames, check_rois, color_parameters
 from fgmclip.client.errors import RefusedError, TagMismatchError
 from fgmclip.client.messages import Tensors
+from fgmclip.client.streams.history import History
+from fgmclip.client.streams.requests import (
+    StreamRequest,
+    is_foreign_tag,
+    new_rows,
+    stream_request,
+)
 from fgmclip.kernels.errors import KernelError
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess_u8
 from fgmclip.spec import PublicManifest
-
-STREAM_MODEL = "fgm_clip_stream"
-"""The ensemble that takes new frames and the history of a window."""
-
-EDGE_MODEL = "fgm_clip_edge"
-"""The same for frames that were brought to the model's size here."""
-
-_VISUAL = ("VISUAL_HISTORY", "VISUAL_NEW")
-_MOTION = ("MOTION_HISTORY", "MOTION_NEW")
 
 
 class StreamSession:
@@ -69,17 +66,17 @@ class StreamSession:
         self._client = client
         self._edge = edge
         self._color: dict[str, Any] = {**color_parameters(color_matrix, color_range)}
-        self._history: dict[str, NDArray[np.float32]] = {}
-        self._tag = b""
+        self._histories: list[History] = []
+        self._tag = ""
 
     @property
     def empty(self) -> bool:
         """Whether the next push has to fill the whole window."""
-        return not self._history
+        return not self._histories
 
     def reset(self) -> None:
         """Empty the window: after a gap, a cut, or a `TagMismatchError`."""
-        self._history = {}
+        self._histories = []
 
     def push(self, frames: Frames) -> Decision:
         """Move the window on by k samples and name the action in it.
@@ -118,23 +115,33 @@ class StreamSession:
     def _push(self, frames: Frames, rois: ArrayLike | None) -> list[Decision]:
         manifest = self._client.manifest
         window = manifest.spec.clip.frames
-        streams = (_VISUAL,) if manifest.spec.motion is None else (_VISUAL, _MOTION)
         check_frames(frames, manifest.limits, fewest=window if self.empty else 1, most=window)
         new = frames.shape[0] - 1
         boxes = None if rois is None else check_rois(rois, frames, manifest.limits)
-        self._check_tracks(1 if boxes is None else len(boxes))
-        inputs = self._samples(frames, boxes, manifest)
-        if new < window:
-            inputs |= {name: kept[:, new:] for name, kept in self._history.items()}
-            inputs["HISTORY_TAG"] = np.array([self._tag], dtype=object)
-        outputs = self._infer(inputs, (*ANSWERS, *(made for _, made in streams), "TAG"), manifest)
-        answer = decisions(outputs, manifest)
-        self._history = {
-            name: np.concatenate([inputs.get(name, outputs[made][:, :0]), outputs[made]], axis=1)
-            for name, made in streams
-        }
-        self._tag = bytes(outputs["TAG"].reshape(-1)[0])
-        return answer
+        tracks = 1 if boxes is None else len(boxes)
+        self._check_tracks(tracks)
+        samples = self._samples(frames, boxes, manifest)
+        histories = self._histories or [History.empty(manifest.spec)] * tracks
+        request = stream_request(
+            samples,
+            [history.before(new) for history in histories],
+            manifest,
+            tag=self._tag,
+            edge=self._edge,
+            color={} if self._edge else self._color,
+        )
+        answer = self._infer(request)
+        try:
+            rows = new_rows(answer, tracks, new, manifest)
+        except TagMismatchError:
+            self._client.refresh()
+            raise
+        decided = decisions(answer, manifest)
+        self._histories = [
+            history.extended(own) for history, own in zip(histories, rows, strict=True)
+        ]
+        self._tag = manifest.embedding_tag
+        return decided
 
     def _samples(
         self, frames: Frames, boxes: Boxes | None, manifest: PublicManifest
@@ -152,36 +159,24 @@ class StreamSession:
         return samples if luma_u8 is None else samples | {"LUMA_U8": luma_u8}
 
     def _check_tracks(self, tracks: int) -> None:
-        kept = len(next(iter(self._history.values()))) if self._history else tracks
+        kept = len(self._histories) or tracks
         if tracks != kept:
             raise RefusedError(
                 f"ROI: expected {kept} tracks as in the history, got {tracks}; reset the session "
                 "when tracks come or go"
             )
 
-    def _infer(
-        self, inputs: Tensors, outputs: tuple[str, ...], manifest: PublicManifest
-    ) -> Tensors:
+    def _infer(self, request: StreamRequest) -> Tensors:
         try:
-            answer = self._client.transport.infer(
-                EDGE_MODEL if self._edge else STREAM_MODEL,
-                inputs,
-                outputs,
+            return self._client.transport.infer(
+                request.model,
+                request.inputs,
+                request.outputs,
                 timeout_seconds=self._client.timeouts.request_seconds,
-                parameters={} if self._edge else self._color,
+                parameters=request.parameters,
             )
         except RefusedError as error:
-            # The name that the server's message starts with; a foreign tag is its only refusal.
-            if "HISTORY_TAG: expected" not in str(error):
+            if not is_foreign_tag(error):
                 raise
             self._client.refresh()
             raise TagMismatchError(f"{error}; reset the session and push T + 1 samples") from error
-        came = bytes(answer["TAG"].reshape(-1)[0]).decode(errors="replace")
-        if came != manifest.embedding_tag:
-            # A full window passes under any release, but its labels are those of the new one.
-            self._client.refresh()
-            raise TagMismatchError(
-                f"TAG: expected {manifest.embedding_tag} as in the manifest, got {came}: the "
-                "server changed to another release; reset the session and push T + 1 samples"
-            )
-        return answer

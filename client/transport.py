@@ -34,7 +34,8 @@ WRITE_BUFFER_BYTES = 16 * 2**20
 _OVERLOADED = ("Exceeds maximum queue size", "Request timeout expired")
 """Triton's words for a request that a full queue refused, or that waited there for too long."""
 
-_INFER = "/inference.GRPCInferenceService/ModelInfer"
+INFER_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+"""Full name of the call that carries tensors."""
 
 
 class Transport(Protocol):
@@ -89,11 +90,11 @@ class GrpcTransport:
         """
         self.url = url
         self._connect_seconds = (timeouts or Timeouts()).connect_seconds
-        self._channel = grpc.insecure_channel(_target(url), options=_channel_options(url))
+        self._channel = grpc.insecure_channel(checked_target(url), options=channel_options(url))
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         # Without a serializer: the request comes as bytes.
         self._infer = self._channel.unary_unary(
-            _INFER, response_deserializer=service_pb2.ModelInferResponse.FromString
+            INFER_METHOD, response_deserializer=service_pb2.ModelInferResponse.FromString
         )
         self._connected = False
         self._closed = False
@@ -118,20 +119,14 @@ class GrpcTransport:
             ServerError: The server failed, or left an output out.
         """
         request = encode_request(model, inputs, outputs, parameters)
-        answer = decode_response(self._call(self._infer, request, timeout_seconds, model))
-        missing = [name for name in outputs if name not in answer]
-        if missing:
-            raise ServerError(
-                f"{self.url}: expected outputs {', '.join(outputs)} of {model}, "
-                f"got none called {', '.join(missing)}"
-            )
-        return answer
+        response = self._call(self._infer, request, timeout_seconds, model)
+        return complete_answer(response, outputs, self.url, model)
 
     def model_parameters(self, model: str, *, timeout_seconds: float) -> Mapping[str, str]:
         """Return the `parameters` of a model's configuration; raises what `infer` raises."""
         request = service_pb2.ModelConfigRequest(name=model)
-        config = self._call(self._stub.ModelConfig, request, timeout_seconds, model).config
-        return {key: value.string_value for key, value in config.parameters.items()}
+        response = self._call(self._stub.ModelConfig, request, timeout_seconds, model)
+        return parameters_in(response)
 
     def close(self) -> None:
         """Close the channel."""
@@ -142,12 +137,12 @@ class GrpcTransport:
         self, method: Callable[..., Any], request: Any, timeout_seconds: float, model: str
     ) -> Any:
         if self._closed:
-            raise ConnectError(f"the connection to {self.url} was closed; make a new client")
+            raise closed_error(self.url)
         self._connect()
         try:
             return method(request, timeout=timeout_seconds)
         except grpc.RpcError as error:
-            raise self._translated(error, timeout_seconds, model) from error
+            raise translated(error, self.url, timeout_seconds, model) from error
 
     def _connect(self) -> None:
         # A request may take a minute, so a host that swallows packets would hold a caller for that
@@ -157,42 +152,80 @@ class GrpcTransport:
         try:
             self._stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=self._connect_seconds)
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise ConnectError(
-                    f"no server at {self.url} answered within {self._connect_seconds:g} s; "
-                    "check the address, or give more connect_seconds"
-                ) from error
-            raise self._translated(error, self._connect_seconds, "the server") from error
+            raise unanswered(error, self.url, self._connect_seconds) from error
         self._connected = True
 
-    def _translated(self, error: Any, timeout_seconds: float, model: str) -> ClientError:
-        code, said = error.code(), " ".join((error.details() or "").split())
-        status = grpc.StatusCode
-        if code is status.UNAVAILABLE and any(words in said for words in _OVERLOADED):
-            return OverloadedError(
-                f"{self.url} has more to do than it can answer in time: {said}; send less, go on "
-                "with the latest frames, or give it more machines"
-            )
-        if code is status.UNAVAILABLE:
-            return ConnectError(
-                f"no server takes requests at {self.url} (expected is Triton's gRPC port, not its "
-                f"HTTP port): {said}"
-            )
-        if code is status.DEADLINE_EXCEEDED:
-            return RequestTimeoutError(
-                f"{self.url} did not answer for {model} within {timeout_seconds:g} s; "
-                "give more request_seconds, or a server with less to do"
-            )
-        if code is status.NOT_FOUND:
-            return ModelNotFoundError(f"{self.url} does not serve {model}: {said}")
-        if code in (status.INVALID_ARGUMENT, status.OUT_OF_RANGE, status.RESOURCE_EXHAUSTED):
-            return RefusedError(f"{self.url} refused the input of {model}: {said}")
-        if code is status.UNIMPLEMENTED:
-            return ServerError(f"{self.url} does not speak the KServe v2 protocol: {said}")
-        return ServerError(f"{self.url} failed over {model} ({code.name.lower()}): {said}")
+
+def complete_answer(response: Any, outputs: Sequence[str], url: str, model: str) -> Tensors:
+    """Return the named outputs of a `ModelInferResponse`.
+
+    Raises:
+        ServerError: One of them is missing.
+    """
+    answer = decode_response(response)
+    missing = [name for name in outputs if name not in answer]
+    if missing:
+        raise ServerError(
+            f"{url}: expected outputs {', '.join(outputs)} of {model}, "
+            f"got none called {', '.join(missing)}"
+        )
+    return answer
 
 
-def _target(url: str) -> str:
+def parameters_in(response: Any) -> dict[str, str]:
+    """Return the `parameters` in a `ModelConfigResponse`."""
+    return {key: value.string_value for key, value in response.config.parameters.items()}
+
+
+def closed_error(url: str) -> ConnectError:
+    """Return the error of a call on a closed transport."""
+    return ConnectError(f"the connection to {url} was closed; make a new client")
+
+
+def unanswered(error: Any, url: str, connect_seconds: float) -> ClientError:
+    """Return the error of a first call that found no server."""
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return ConnectError(
+            f"no server at {url} answered within {connect_seconds:g} s; "
+            "check the address, or give more connect_seconds"
+        )
+    return translated(error, url, connect_seconds, "the server")
+
+
+def translated(error: Any, url: str, timeout_seconds: float, model: str) -> ClientError:
+    """Return what a `grpc.RpcError` means, with what the server said."""
+    code, said = error.code(), " ".join((error.details() or "").split())
+    status = grpc.StatusCode
+    if code is status.UNAVAILABLE and any(words in said for words in _OVERLOADED):
+        return OverloadedError(
+            f"{url} has more to do than it can answer in time: {said}; send less, go on "
+            "with the latest frames, or give it more machines"
+        )
+    if code is status.UNAVAILABLE:
+        return ConnectError(
+            f"no server takes requests at {url} (expected is Triton's gRPC port, not its "
+            f"HTTP port): {said}"
+        )
+    if code is status.DEADLINE_EXCEEDED:
+        return RequestTimeoutError(
+            f"{url} did not answer for {model} within {timeout_seconds:g} s; "
+            "give more request_seconds, or a server with less to do"
+        )
+    if code is status.NOT_FOUND:
+        return ModelNotFoundError(f"{url} does not serve {model}: {said}")
+    if code in (status.INVALID_ARGUMENT, status.OUT_OF_RANGE, status.RESOURCE_EXHAUSTED):
+        return RefusedError(f"{url} refused the input of {model}: {said}")
+    if code is status.UNIMPLEMENTED:
+        return ServerError(f"{url} does not speak the KServe v2 protocol: {said}")
+    return ServerError(f"{url} failed over {model} ({code.name.lower()}): {said}")
+
+
+def checked_target(url: str) -> str:
+    """Return an address as gRPC takes it.
+
+    Raises:
+        SettingsError: It is not `HOST:PORT`.
+    """
     match = re.fullmatch(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]@]+):(?P<port>[0-9]{1,5})", url)
     if match is None or not 0 < int(match["port"]) < 65536:
         raise SettingsError(
@@ -202,7 +235,8 @@ def _target(url: str) -> str:
     return url
 
 
-def _channel_options(url: str) -> list[tuple[str, int | str]]:
+def channel_options(url: str) -> list[tuple[str, int | str]]:
+    """Return the options of a channel to this address."""
     options: list[tuple[str, int | str]] = [
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", -1),

@@ -36,7 +36,7 @@ DEFAULT_RATE = Fraction(25)
 
 # AVI stores no presentation times: FFmpeg guesses them and errs on reordered frames, but AVI's
 # decoding times count the frames that come out.
-_FORMATS_WITHOUT_PRESENTATION_TIMES = frozenset({"avi"})
+FORMATS_WITHOUT_PRESENTATION_TIMES = frozenset({"avi"})
 
 _STILL_IMAGE = "is a still image; a video needs moving pictures"
 _REFUSED_FORMATS = {
@@ -59,6 +59,27 @@ class Picture:
     _decoded: av.VideoFrame
     _converter: PictureConverter
     _path: Path
+
+    @classmethod
+    def of(
+        cls,
+        time: float,
+        decoded: av.VideoFrame,
+        converter: PictureConverter,
+        path: str | os.PathLike[str],
+    ) -> Picture:
+        """Make one; `path` names its source in errors."""
+        return cls(time, decoded, converter, Path(path))
+
+    @property
+    def decoded(self) -> av.VideoFrame:
+        """The picture as the decoder gave it: not upright, of any pixel format."""
+        return self._decoded
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width as shown, pixels."""
+        return self._converter.shown_size(self._decoded)
 
     def frame(self) -> Frame:
         """Convert the picture.
@@ -104,9 +125,9 @@ def read_pictures(path: str | os.PathLike[str], *, layout: Layout) -> Iterator[P
     converter = PictureConverter(layout)
     _check_file(path)
     with _open(path) as container:
-        stream = _video_stream(container, path)
-        clock = PresentationClock(Fraction(stream.time_base or 1), _nominal_period(stream))
-        by_decoding_time = container.format.name in _FORMATS_WITHOUT_PRESENTATION_TIMES
+        stream = video_stream(container, path)
+        clock = PresentationClock(Fraction(stream.time_base or 1), nominal_period(stream))
+        by_decoding_time = container.format.name in FORMATS_WITHOUT_PRESENTATION_TIMES
         size: tuple[int, int] | None = None
         for decoded in _decoded_frames(container, stream, path):
             timestamp = decoded.dts if by_decoding_time else decoded.pts
@@ -128,7 +149,7 @@ def read_pictures(path: str | os.PathLike[str], *, layout: Layout) -> Iterator[P
                     f"changes its frame size from {size[1]}x{size[0]} to {width}x{height} at "
                     f"{time:.3f} s; cut it there or re-encode it to one size",
                 )
-            yield Picture(time, decoded, converter, Path(path))
+            yield Picture.of(time, decoded, converter, path)
 
 
 def _check_file(path: str | os.PathLike[str]) -> None:
@@ -169,8 +190,13 @@ def _open(path: str | os.PathLike[str]) -> InputContainer:
         raise NotAVideoError(path, f"cannot be read as a video: {error.strerror}") from error
 
 
-def _video_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
-    """Return the first stream of moving pictures, set to decode on the CPU by one thread."""
+def video_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
+    """Return the first stream of moving pictures, set to decode on the CPU by one thread.
+
+    Raises:
+        NotAVideoError: There is none.
+        UnsupportedVideoError: This build of FFmpeg cannot decode it.
+    """
     name = container.format.name
     if name.endswith("_pipe"):
         raise NotAVideoError(path, _STILL_IMAGE)
@@ -188,7 +214,8 @@ def _video_stream(container: InputContainer, path: str | os.PathLike[str]) -> Vi
     return stream
 
 
-def _nominal_period(stream: VideoStream) -> Fraction:
+def nominal_period(stream: VideoStream) -> Fraction:
+    """Return the seconds between frames that a stream states, or `DEFAULT_RATE`'s."""
     rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
     return 1 / Fraction(rate) if rate > 0 else 1 / DEFAULT_RATE
 
@@ -229,20 +256,20 @@ def _decoded_packets(
         except StopIteration:
             return
         except av.FFmpegError as error:
-            yield _drain(stream), error.strerror
+            yield drain(stream), error.strerror
             return
         if packet.is_corrupt:
-            yield _drain(stream), "a packet is damaged or cut short"
+            yield drain(stream), "a packet is damaged or cut short"
             continue
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
-            yield _drain(stream), error.strerror
+            yield drain(stream), error.strerror
             continue
         yield frames, None
 
 
-def _drain(stream: VideoStream) -> list[av.VideoFrame]:
+def drain(stream: VideoStream) -> list[av.VideoFrame]:
     """Return the frames that the decoder held back to order them, and make it ready for more."""
     context = stream.codec_context
     try:

@@ -8,6 +8,7 @@ FgmclipError
 │   ├── UnsupportedVideoError     a video that this package does not handle (also a ValueError)
 │   ├── DamagedVideoError         the data breaks off; has `frames` (also a ValueError)
 │   └── LowFrameRateError         too few frames a second for the model's dt (also a ValueError)
+├── LiveSourceError               a live source does not answer or broke off (a ConnectionError)
 ├── VideoListError                a CSV or folder of labelled videos is refused (also a ValueError)
 ├── LayoutError                   a layout other than rgb and nv12 (also a ValueError)
 └── GridError                     frames or samples out of order or shape (also a ValueError)
@@ -98,6 +99,10 @@ class LowFrameRateError(VideoError, ValueError):
     def __reduce__(self) -> tuple[type[VideoError], tuple[object, ...]]:
         """Pickle by the constructor's arguments."""
         return type(self), (self.path, self.rate, self.dt)
+
+
+class LiveSourceError(FgmclipError, ConnectionError):
+    """A live source does not answer, or broke off; the message is one line without its address."""
 
 
 class LayoutError(FgmclipError, ValueError):

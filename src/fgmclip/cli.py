@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from fgmclip import __version__
+from fgmclip.cli_watch import watch_command
 from fgmclip.export.tensorrt.commands import engine_app
 from fgmclip.spec.errors import FgmclipError
 
@@ -36,6 +37,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(repo_app, name="repo")
 app.add_typer(kernels_app, name="kernels")
 app.add_typer(engine_app, name="engine")
+app.command("watch")(watch_command)
 
 console = Console()
 

@@ -1,8 +1,9 @@
-"""A server's arithmetic without a server: both public models over plain numpy."""
+"""A server's arithmetic without a server: the three public models over plain numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,65 +12,73 @@ from numpy.typing import NDArray
 
 from fgmclip.client import MockRequest, MockTransport, RefusedError
 from fgmclip.client.messages import Tensors
+from fgmclip.kernels.parameters import PreprocessParameters
+from fgmclip.kernels.preprocess import preprocess_u8
 from fgmclip.spec import Limits, PublicManifest, preset
 
 EMBEDDING = 6
 
 
 class FakeModel:
-    """Encodes frames and pairs one by one, then looks across the window, as the real chain does."""
+    """Encodes samples and pairs one by one, then looks across the window, as the real chain does.
 
-    def __init__(self, manifest: PublicManifest) -> None:
+    Attributes:
+        manifest: What it was exported with; may be replaced between requests.
+        weights: Seed of its weights: those of another release differ.
+        encoded: How many samples it encoded.
+        probabilities: Answered instead of its own, if given.
+    """
+
+    def __init__(self, manifest: PublicManifest, weights: int = 0) -> None:
         self.manifest = manifest
+        self.weights = weights
         self.encoded = 0
         self.probabilities: NDArray[np.float32] | None = None
-        spec = manifest.spec
-        random = np.random.default_rng(0)
-        self._visual = random.normal(size=(3, spec.visual.width))
-        motion_width = spec.motion.width if spec.motion else 1
-        self._motion = random.normal(size=(3, motion_width))
-        self._order = np.linspace(0.5, 1.5, spec.clip.frames)[:, None]
-        self._fusion = random.normal(size=(spec.visual.width + motion_width, EMBEDDING))
-        self._classes = random.normal(size=(EMBEDDING, len(spec.labels)))
 
     def __call__(self, request: MockRequest) -> Tensors:
-        inputs, window = request.inputs, self.manifest.spec.clip.frames
-        frames = inputs["FRAMES"].astype(float)
-        new = len(frames) - 1
-        rois = inputs.get("ROI")
-        tracks = 1 if rois is None else len(rois)
-        color = 0.0 if request.parameters.get("color_matrix") != "bt709" else 1.0
-        means = frames.reshape(new + 1, -1, frames.shape[3])[..., :3].mean(axis=1)
-        means = np.broadcast_to(means, (tracks, new + 1, means.shape[-1])) / 255 + color
-        if means.shape[-1] == 1:
-            means = means.repeat(3, axis=-1)
-        if rois is not None:
-            means = means + rois.mean(axis=2, keepdims=True) / 1000
+        spec, limits = self.manifest.spec, self.manifest.limits
+        random = np.random.default_rng(self.weights)
+        visual_weights = random.normal(size=(3, spec.visual.width))
+        motion_width = spec.motion.width if spec.motion else 1
+        motion_weights = random.normal(size=(3, motion_width))
+        fusion = random.normal(size=(spec.visual.width + motion_width, EMBEDDING))
+        classes = random.normal(size=(EMBEDDING, len(spec.labels)))
+        inputs, window = request.inputs, spec.clip.frames
+        pixels, luma = self._stages(request)
+        self._refuse_foreign(inputs)
+        history = inputs.get("VISUAL_HISTORY")
+        if "ROI" in inputs:
+            tracks = len(inputs["ROI"])
+        elif "FRAMES" in inputs:
+            tracks = 1
+        else:
+            tracks = len(pixels) // window if history is None else len(history)
+        new = len(pixels) // tracks
+        if tracks > limits.max_tracks or tracks * new > limits.max_rows:
+            raise RefusedError(f"expected at most {limits.max_rows} rows, got {tracks} x {new}")
         self.encoded += tracks * new
-        rows = {
-            "VISUAL": means[:, 1:] @ self._visual,
-            "MOTION": (means[:, 1:] - means[:, :-1]) @ self._motion,
-        }
+        seen = pixels.reshape(tracks, new, -1, 3) / 255
+        rows = {"VISUAL": seen[:, :, ::7].mean(axis=2) @ visual_weights}
+        if luma is not None:
+            pairs = luma.reshape(tracks, new, 2, -1) / 255
+            moved = pairs[:, :, 1] - pairs[:, :, 0]
+            measures = (moved.mean(axis=2), np.abs(moved).mean(axis=2), pairs[:, :, 0].mean(axis=2))
+            rows["MOTION"] = np.stack(measures, axis=2) @ motion_weights
         outputs: dict[str, NDArray[Any]] = {
             "TAG": np.array([self.manifest.embedding_tag.encode()], dtype=object)
         }
-        if new < window:
-            came = inputs["HISTORY_TAG"][0].decode()
-            if came != self.manifest.embedding_tag:
-                raise RefusedError(
-                    f"in ensemble, HISTORY_TAG: expected {self.manifest.embedding_tag}, got {came}"
-                )
-        if self.manifest.spec.motion is None:
-            del rows["MOTION"]
         windows = []
         for name, value in rows.items():
             outputs[f"{name}_NEW"] = value.astype(np.float32)
-            history = inputs.get(f"{name}_HISTORY", value[:, :0])
-            assert history.shape[1] == window - new
-            windows.append(np.concatenate([history, value], axis=1))
+            kept = inputs.get(f"{name}_HISTORY", value[:, :0])
+            assert kept.shape[:2] == (tracks, window - new)
+            assert np.isfinite(kept).all()
+            assert kept.any(axis=2).all()
+            windows.append(np.concatenate([kept, value], axis=1))
         joined = np.concatenate(windows, axis=2)
-        embedding = (joined * self._order).mean(axis=1) @ self._fusion[: joined.shape[2]]
-        logits = embedding @ self._classes
+        order = np.linspace(0.5, 1.5, window)[:, None]
+        embedding = (joined * order).mean(axis=1) @ fusion[: joined.shape[2]]
+        logits = embedding @ classes
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
         if self.probabilities is not None:
@@ -80,6 +89,27 @@ class FakeModel:
             "EMBEDDING": embedding.astype(np.float32),
         }
         return outputs
+
+    def _stages(self, request: MockRequest) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Return PIXELS_U8 and LUMA_U8, as the server's own step makes them of frames."""
+        inputs = request.inputs
+        if request.model == "fgm_clip_edge":
+            size = self.manifest.spec.visual.image_size
+            if inputs["PIXELS_U8"].shape[1:] != (size, size, 3):
+                raise RefusedError(f"[-1,{size},{size},3] expected")
+            return inputs["PIXELS_U8"], inputs.get("LUMA_U8")
+        parameters = replace(PreprocessParameters.from_spec(self.manifest.spec), flow=None)
+        color: Any = dict(request.parameters)
+        return preprocess_u8(inputs["FRAMES"], parameters, rois=inputs.get("ROI"), **color)
+
+    def _refuse_foreign(self, inputs: Tensors) -> None:
+        if "VISUAL_HISTORY" not in inputs:
+            return
+        came = inputs["HISTORY_TAG"][0].decode()
+        if came != self.manifest.embedding_tag:
+            raise RefusedError(
+                f"in ensemble, HISTORY_TAG: expected {self.manifest.embedding_tag}, got {came}"
+            )
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from fgmclip.client import (
     ServerError,
     Timeouts,
 )
-from fgmclip.client.action import parse_manifest
+from fgmclip.client.manifest import parse_manifest
 from fgmclip.spec import ClipSpec, PublicManifest
 from fgmclip.spec.manifest import MANIFEST_PARAMETER
 from fgmclip.video.windows import Window

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from fgmclip.client import (
     ActionClient,
+    AsyncGrpcTransport,
+    AsyncStreamClient,
     ClientError,
     ConnectError,
     GrpcTransport,
@@ -28,6 +31,7 @@ from fgmclip.client import (
     RequestTimeoutError,
     ServerError,
     SettingsError,
+    StreamDecision,
     StreamSession,
     TagMismatchError,
     Timeouts,
@@ -316,3 +320,66 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 )
 def test_what_is_an_address_is_taken(url: str) -> None:
     GrpcTransport(url).close()
+
+
+async def ask_awaited(transport: AsyncGrpcTransport, *, timeout_seconds: float = 20) -> Any:
+    return await transport.infer(
+        "fgm_clip", {"FRAMES": clip()}, ("LOGITS",), timeout_seconds=timeout_seconds
+    )
+
+
+def test_asyncio_streams_over_one_channel(running: Running) -> None:
+    samples = clip(frames=10)
+
+    async def watch() -> list[StreamDecision]:
+        transport = AsyncGrpcTransport(running.url)
+        streams = [
+            AsyncStreamClient(running.url, transport=transport, edge=e) for e in (True, False)
+        ]
+        made: list[StreamDecision] = []
+        for index, frame in enumerate(samples):
+            for results in await asyncio.gather(*(s.push(frame, index / 8) for s in streams)):
+                made += [item for item in results if isinstance(item, StreamDecision)]
+        await transport.close()
+        await transport.close()
+        with pytest.raises(ConnectError, match="was closed; make a new client"):
+            await ask_awaited(transport)
+        return made
+
+    made = asyncio.run(watch())
+    assert [item.index for item in made] == [7, 7, 8, 8, 9, 9]
+    with ActionClient(running.url) as client:
+        whole = client.classify_window(samples[1:10])
+    for item in made[-2:]:
+        np.testing.assert_allclose(item.decision.logits, whole.logits, atol=1e-5)
+
+
+def test_asyncio_failures_are_the_same_errors(running: Running) -> None:
+    async def ask_all() -> None:
+        transport = AsyncGrpcTransport(running.url)
+        running.servicer.fail = (grpc.StatusCode.INVALID_ARGUMENT, "why it\nfailed")
+        with pytest.raises(RefusedError, match=f"{running.url} refused .* why it failed"):
+            await ask_awaited(transport)
+        running.servicer.fail = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+        with pytest.raises(OverloadedError):
+            await ask_awaited(transport)
+        running.servicer.fail = None
+        running.servicer.left_out = "LOGITS"
+        with pytest.raises(ServerError, match="none called LOGITS"):
+            await ask_awaited(transport)
+        running.servicer.stall = True
+        with pytest.raises(RequestTimeoutError, match=r"within 0.2 s"):
+            await ask_awaited(transport, timeout_seconds=0.2)
+        await transport.close()
+        running.servicer.live = False
+        transport = AsyncGrpcTransport(running.url, Timeouts(connect_seconds=0.2))
+        with pytest.raises(ConnectError, match=r"answered within 0.2 s"):
+            await ask_awaited(transport)
+        await transport.close()
+
+    asyncio.run(ask_all())
+
+
+def test_asyncio_refuses_what_is_no_address() -> None:
+    with pytest.raises(SettingsError, match="expected HOST:PORT"):
+        AsyncStreamClient("http://host:8000")

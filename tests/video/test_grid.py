@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgmclip.video.errors import GridError
-from fgmclip.video.grid import Gap, Sample, sample_grid
+from fgmclip.video.grid import Gap, Grid, Sample, sample_grid
 
 
 @dataclass(frozen=True)
@@ -136,3 +136,37 @@ def test_bad_times_are_refused(times: list[float], message: str) -> None:
 
 def test_no_frames_no_samples() -> None:
     assert grid([], 0.1) == []
+
+
+def test_a_sample_is_settled_by_the_first_frame_at_or_after_it() -> None:
+    pushed: Grid[At] = Grid(1.0)
+    assert [item.index for item in pushed.add(At(5.0))] == [0]
+    assert pushed.add(At(5.9)) == []
+    (late,) = pushed.add(At(6.2))
+    assert isinstance(late, Sample)
+    assert (late.time, late.frame) == (6.0, At(5.9))
+    gap, after = pushed.add(At(9.0))
+    assert isinstance(gap, Gap)
+    assert (gap.index, gap.time, gap.count, after.index) == (2, 7.0, 2, 4)
+    assert pushed.add(At(9.75)) == []
+    assert [item.index for item in pushed.finish()] == [5]
+
+
+@pytest.mark.parametrize("time", [math.nan, math.inf, 1e300, 0.1, -5.0])
+def test_a_refused_frame_leaves_the_grid_as_it_was(time: float) -> None:
+    pushed: Grid[At] = Grid(0.1)
+    pushed.add(At(0.0))
+    pushed.add(At(0.1))
+    with pytest.raises(GridError):
+        pushed.add(At(time))
+    (sample,) = pushed.add(At(0.2))
+    assert isinstance(sample, Sample)
+    assert (sample.index, sample.frame) == (2, At(0.2))
+
+
+def test_nothing_is_left_twice() -> None:
+    pushed: Grid[At] = Grid(1.0)
+    pushed.add(At(0.0))
+    pushed.add(At(0.75))
+    assert len(pushed.finish()) == 1
+    assert pushed.finish() == []

@@ -1,0 +1,1 @@
+"""From decisions to events that are not lost."""

@@ -1,0 +1,1 @@
+"""`fgmclip watch`: many cameras, one process each, into events."""

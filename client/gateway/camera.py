@@ -1,0 +1,183 @@
+"""`CameraLoop`: the thread of one camera."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from fgmclip.client.action import ActionClient
+from fgmclip.client.errors import (
+    ClientError,
+    ConnectError,
+    ManifestError,
+    OverloadedError,
+    RefusedError,
+    RequestTimeoutError,
+)
+from fgmclip.client.gateway.board import CameraBoard
+from fgmclip.client.gateway.deciding import Deciding
+from fgmclip.client.gateway.messages import Ended, Lost, Message, Opened, Samples, Waiting
+from fgmclip.client.gateway.services import Services
+from fgmclip.client.gateway.settings import CameraSettings
+from fgmclip.client.gateway.sources import parse_source
+from fgmclip.client.gateway.worker import CameraWorker
+from fgmclip.client.timeouts import Timeouts
+from fgmclip.spec import PublicManifest
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 0.5
+"""How long a worker may wait for a sample until it says that none came."""
+
+RETRY_SECONDS = 2.0
+"""Between two attempts of a decision that all the pool's own retries did not bring about."""
+
+
+class CameraLoop(threading.Thread):
+    """Asks a worker process for samples and a server for decisions, in turn.
+
+    Attributes:
+        settings: The camera's.
+        cause: Why it ended, if not at the end of its source or because it was told to.
+    """
+
+    def __init__(self, settings: CameraSettings, services: Services, board: CameraBoard) -> None:
+        """Take over what it needs; `start` starts it."""
+        super().__init__(name=f"camera {settings.name}", daemon=True)
+        self.settings = settings
+        self.cause: str | None = None
+        self._services = services
+        self._board = board
+        self._stopping = threading.Event()
+        source = parse_source(settings)
+        self._patient = (settings.policy or source.default_policy) == "block"
+        self._client = ActionClient(
+            services.servers.urls[0],
+            timeouts=Timeouts(request_seconds=services.servers.request_seconds),
+            transport=services.pool.transport(settings.name),
+        )
+
+    def stop(self) -> None:
+        """Ask it to end: what was captured is still decided, open events are interrupted."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Watch until the source ends or `stop` is called; no failure goes further than here."""
+        try:
+            while (manifest := self._manifest()) is not None:
+                if self._watch(manifest):
+                    return
+        except Exception as error:
+            # A fault of ours must not be silent, nor take the other cameras with it.
+            log.exception("camera failed", extra={"camera": self.settings.name})
+            self._end(f"unexpected {type(error).__name__}: {error}")
+
+    def _manifest(self) -> PublicManifest | None:
+        """Return what the servers publish, however long it takes; None where asked to stop."""
+        while not self._stopping.is_set():
+            try:
+                return self._client.manifest
+            except ClientError as error:
+                self._failed(error)
+                self._stopping.wait(RETRY_SECONDS)
+        return None
+
+    def _watch(self, manifest: PublicManifest) -> bool:
+        """Run one worker; return whether the camera has ended, else the model's spec changed."""
+        self._services.met(manifest)
+        worker = CameraWorker(self.settings, manifest.spec)
+        deciding = Deciding(
+            self.settings,
+            self._services,
+            self._client,
+            self._board,
+            worker.show,
+            live=worker.source.is_live,
+        )
+        worker.start()
+        try:
+            while not self._stopping.is_set():
+                message = worker.next(WAIT_SECONDS)
+                if not self._take(deciding, message):
+                    return True
+                if self._is_other(manifest):
+                    deciding.end(interrupted=True)
+                    return False
+            # What waits was captured before we were told to end.
+            message = worker.next(0.0)
+            if isinstance(message, Samples):
+                self._decide(deciding, message)
+            deciding.end(interrupted=True)
+            self._end(None)
+            return True
+        finally:
+            worker.stop()
+
+    def _is_other(self, manifest: PublicManifest) -> bool:
+        """Whether the servers have gone over to a model that takes other samples."""
+        try:
+            return self._client.manifest.spec != manifest.spec
+        except ClientError:
+            return False
+
+    def _take(self, deciding: Deciding, message: Message) -> bool:
+        """Act on what a worker says; return whether more will follow."""
+        match message:
+            case Opened():
+                self._board.opened(message.what, message.width, message.height, message.clock)
+                deciding.opened(message.clock)
+            case Samples():
+                self._board.counted(message.counts)
+                self._decide(deciding, message)
+            case Waiting():
+                self._board.counted(message.counts)
+                deciding.wait()
+            case Lost():
+                self._board.became("reconnecting", message.cause)
+                self._warn("source lost: %s", message.cause)
+                deciding.wait()
+            case Ended():
+                self._board.counted(message.counts)
+                deciding.end(interrupted=message.cause is not None)
+                self._end(message.cause)
+                return False
+        return True
+
+    def _decide(self, deciding: Deciding, message: Samples) -> None:
+        """Decide on samples; where nothing may be dropped, go on until a server has decided."""
+        try:
+            deciding.advance(message)
+            return
+        except ClientError as error:
+            self._failed(error)
+        while self._patient and not self._stopping.wait(RETRY_SECONDS):
+            try:
+                deciding.decide()
+                return
+            except ClientError as error:
+                self._failed(error)
+
+    def _end(self, cause: str | None) -> None:
+        self.cause = cause
+        self._board.became("ended" if cause is None else "failed", cause or "")
+        if cause is not None:
+            self._warn("camera ended: %s", cause)
+
+    def _failed(self, error: ClientError) -> None:
+        self._board.failed_request(_kind(error))
+        self._board.became("stalled", str(error))
+        self._warn("no decision: %s", error)
+
+    def _warn(self, message: str, what: object) -> None:
+        log.warning(message, what, extra={"camera": self.settings.name})
+
+
+def _kind(error: ClientError) -> str:
+    kinds: dict[type[ClientError], str] = {
+        OverloadedError: "overloaded",
+        ConnectError: "unreachable",
+        RequestTimeoutError: "timeout",
+        RefusedError: "refused",
+        ManifestError: "manifest",
+    }
+    return next((name for kind, name in kinds.items() if isinstance(error, kind)), "failed")

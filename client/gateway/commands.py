@@ -1,0 +1,235 @@
+"""Behind `fgmclip watch`: from a command line to a gateway that runs until it is told to end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fgmclip.client.errors import SettingsError
+from fgmclip.client.gateway.board import Board
+from fgmclip.client.gateway.config import ConfigError, check_config, hide_secrets, read_config
+from fgmclip.client.gateway.console import WatchConsole
+from fgmclip.client.gateway.gateway import Gateway
+from fgmclip.client.gateway.logs import LogFormat, gateway_logs
+from fgmclip.client.gateway.secrets import Secrets, check_command_line
+from fgmclip.client.gateway.settings import WatchSettings
+from fgmclip.client.gateway.sources import default_name, parse_source
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.25
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchArguments:
+    """What the command line says beside its sources.
+
+    Attributes:
+        config: `watch.yaml`; its cameras come before those of the command line.
+        urls: Servers; they replace those of the file.
+        web: Port of the live page.
+        events: File of JSON lines to append events to.
+        annotate: Folder for annotated videos, of the command line's sources.
+        start: When their first recording began.
+        live: Whether files among them are played in real time.
+    """
+
+    config: Path | None = None
+    urls: tuple[str, ...] = ()
+    web: int | None = None
+    events: Path | None = None
+    annotate: Path | None = None
+    start: str | None = None
+    live: bool = False
+
+
+def watch_settings(sources: tuple[str, ...], arguments: WatchArguments) -> WatchSettings:
+    """Return checked settings of a command line.
+
+    Raises:
+        SettingsError: Nothing to watch, a secret on the command line, or a wrong setting.
+    """
+    fields: dict[str, Any] = {} if arguments.config is None else read_config(arguments.config)
+    cameras = fields.get("cameras") or []
+    if sources and isinstance(cameras, list):
+        names = {str(camera.get("name")) for camera in cameras if isinstance(camera, dict)}
+        for source in sources:
+            check_command_line(source)
+            name = default_name(source, names)
+            names.add(name)
+            cameras = [*cameras, _camera(name, source, arguments)]
+    if not cameras:
+        raise ConfigError("cameras: expected a SOURCE or --config with cameras, got neither")
+    fields["cameras"] = cameras
+    if arguments.urls:
+        servers = fields.get("servers")
+        servers = servers if isinstance(servers, dict) else {}
+        fields["servers"] = servers | {"urls": list(arguments.urls)}
+    if arguments.web is not None:
+        fields["web"] = {"port": arguments.web}
+    if arguments.events is not None:
+        sinks = fields.get("sinks")
+        sinks = sinks if isinstance(sinks, dict) else {}
+        fields["sinks"] = sinks | {"jsonl": {"path": str(arguments.events)}}
+        if arguments.config is None:
+            fields["outbox"] = {"path": f"{arguments.events}.outbox"}
+    what = "command line" if arguments.config is None else str(arguments.config)
+    settings = check_config(fields, what)
+    for camera in settings.cameras:
+        parse_source(camera)
+    return settings
+
+
+def run_watch(
+    sources: tuple[str, ...],
+    arguments: WatchArguments,
+    *,
+    log_format: LogFormat,
+    as_json: bool,
+    console: Console,
+) -> int:
+    """Watch until every source has ended or a signal comes; SIGHUP reads the file again.
+
+    Args:
+        sources: Files, folders, addresses, webcams.
+        arguments: What else the command line says.
+        log_format: Text or JSON lines, on standard error.
+        as_json: Print events as JSON lines and nothing else on standard output.
+        console: Where to print.
+
+    Returns:
+        The exit code: 0, or 1 if any camera failed.
+
+    Raises:
+        SettingsError: A setting has no meaning.
+        OutboxError: The outbox cannot be had.
+    """
+    settings = watch_settings(sources, arguments)
+    secrets, wanted = Secrets(), _Signals()
+    hide_secrets(settings, secrets)
+    with ExitStack() as stack:
+        stack.enter_context(gateway_logs(log_format, hide=secrets.redact))
+        stack.enter_context(wanted.caught())
+        if arguments.config is None and arguments.events is None:
+            # Nothing waits for anybody: what is printed is all there is.
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fgmclip-watch-"))
+            outbox = settings.outbox.replace(path=Path(folder) / "outbox.sqlite")
+            settings = settings.replace(outbox=outbox)
+        board = Board()
+        watching = stack.enter_context(WatchConsole(board, console, as_json=as_json))
+        gateway = stack.enter_context(Gateway(settings, board, report=watching.event))
+        if gateway.page_url is not None and not as_json:
+            console.print(f"live page: {gateway.page_url}", highlight=False)
+        while not wanted.end.is_set() and not gateway.wait(_LOOK_SECONDS):
+            if wanted.reload.is_set():
+                wanted.reload.clear()
+                _reload(gateway, sources, arguments, secrets)
+        failed = gateway.failed
+    return 1 if failed else 0
+
+
+def run_check(
+    sources: tuple[str, ...], arguments: WatchArguments, *, as_json: bool, console: Console
+) -> None:
+    """Print what would be watched; raises what `watch_settings` raises.
+
+    Args:
+        sources: As in `run_watch`.
+        arguments: As in `run_watch`.
+        as_json: One JSON object: `cameras`, `servers`, `sinks`.
+        console: Where to print.
+    """
+    settings = watch_settings(sources, arguments)
+    cameras = []
+    for camera in settings.cameras:
+        source = parse_source(camera)
+        cameras.append(
+            {
+                "camera": camera.name,
+                "source": source.shown,
+                "policy": camera.policy or source.default_policy,
+                "gate": "off" if camera.gate is None else "on",
+            }
+        )
+    servers = list(settings.servers.urls)
+    sinks = [name for name, sink in settings.sinks if sink is not None]
+    if as_json:
+        print(json.dumps({"cameras": cameras, "servers": servers, "sinks": sinks}))
+        return
+    table = Table(title="Cameras", title_justify="left")
+    for heading in cameras[0]:
+        table.add_column(heading)
+    for row in cameras:
+        table.add_row(*row.values())
+    console.print(table)
+    console.print(f"servers: {', '.join(servers)}", highlight=False)
+    console.print(f"sinks: {', '.join(sinks) or 'none'}", highlight=False)
+
+
+def schema() -> str:
+    """Return the JSON schema of `watch.yaml`."""
+    return json.dumps(WatchSettings.model_json_schema(), indent=2)
+
+
+def _camera(name: str, source: str, arguments: WatchArguments) -> dict[str, Any]:
+    fields: dict[str, Any] = {"name": name, "source": source}
+    if arguments.annotate is not None:
+        fields["annotate"] = str(arguments.annotate / f"{name}.mp4")
+    if arguments.start is not None:
+        fields["start"] = arguments.start
+    if arguments.live:
+        fields["pace"] = "live"
+    return fields
+
+
+def _reload(
+    gateway: Gateway, sources: tuple[str, ...], arguments: WatchArguments, secrets: Secrets
+) -> None:
+    try:
+        settings = watch_settings(sources, arguments)
+        hide_secrets(settings, secrets)
+        gateway.reload(settings)
+    except SettingsError as error:
+        log.error("not reloaded, the old settings go on: %s", error)
+    else:
+        log.info("reloaded: %d cameras", len(settings.cameras))
+
+
+class _Signals:
+    """What signals asked for; the second one to end is not waited for."""
+
+    def __init__(self) -> None:
+        self.end = threading.Event()
+        self.reload = threading.Event()
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        handlers: dict[int, Any] = {number: self._end for number in _ENDING}
+        handlers[signal.SIGHUP] = self._reload
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        if self.end.is_set():
+            raise KeyboardInterrupt
+        self.end.set()
+
+    def _reload(self, _number: int, _frame: FrameType | None) -> None:
+        self.reload.set()

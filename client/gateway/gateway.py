@@ -1,0 +1,272 @@
+"""`Gateway`: cameras in, events out; starts, changes and ends everything in between."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+from fgmclip.client.answers import UNKNOWN
+from fgmclip.client.endpoints.pool import EndpointPool
+from fgmclip.client.events.courier import Courier, CourierStatus
+from fgmclip.client.events.event import Event
+from fgmclip.client.events.outbox import Outbox
+from fgmclip.client.gateway.board import Board
+from fgmclip.client.gateway.camera import CameraLoop
+from fgmclip.client.gateway.config import ConfigError
+from fgmclip.client.gateway.services import Services
+from fgmclip.client.gateway.settings import SinkSettings, WatchSettings
+from fgmclip.client.sinks.jsonl import JsonLinesSink
+from fgmclip.client.sinks.mqtt import MqttSink
+from fgmclip.client.sinks.sink import Sink
+from fgmclip.client.sinks.thumbnails import SWEEP_SECONDS, Thumbnails
+from fgmclip.client.sinks.webhook import WebhookSink
+from fgmclip.client.timeouts import Timeouts
+from fgmclip.client.web.page import LivePage
+from fgmclip.spec import PublicManifest
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 10.0
+"""How long a graceful stop waits for sinks to take what was accepted; the rest waits on disk."""
+
+_FIXED = ("outbox", "web")
+
+
+class Gateway:
+    """Many cameras, a thread and a process each; use it in a `with` statement.
+
+    Attributes:
+        board: What is going on, for pages and metrics.
+    """
+
+    def __init__(
+        self, settings: WatchSettings, board: Board, *, report: Callable[[Event], None]
+    ) -> None:
+        """Take over the settings; nothing is started yet.
+
+        Args:
+            settings: What `watch.yaml` says.
+            board: Where everything is counted.
+            report: Called with every accepted event, from the cameras' threads.
+        """
+        self.board = board
+        self._settings = settings
+        self._report = report
+        self._loops: dict[str, CameraLoop] = {}
+        self._couriers: dict[str, Courier] = {}
+        self._mqtt: MqttSink | None = None
+        self._page: LivePage | None = None
+        self._thumbnails: Thumbnails | None = None
+        self._labels: tuple[str, ...] | None = None
+        self._changing = threading.Lock()
+        self._sinking = threading.Lock()
+        self._swept = time.monotonic()
+
+    def __enter__(self) -> Gateway:
+        """Start everything.
+
+        Raises:
+            OutboxError: Another gateway has the outbox, or it cannot be written.
+            SettingsError: An address has no meaning.
+        """
+        settings = self._settings
+        outbox = settings.outbox
+        self._pool = _pool(settings)
+        try:
+            self._outbox = Outbox(
+                outbox.path, int(outbox.limit_mb * 2**20), _sink_names(settings.sinks)
+            )
+        except BaseException:
+            self._pool.close()
+            raise
+        try:
+            for event in self._outbox.interrupt_open():
+                self._report(event)
+            self.board.watch("outbox", self._outbox.status)
+            self.board.watch("endpoints", lambda: self._pool.status())
+            self.board.watch("sinks", self._sink_status)
+            self.board.watch("dead", self._dead)
+            if settings.web is not None:
+                self._page = LivePage(self.board, settings.web.port, settings.web.host)
+                log.info("live page at %s", self._page.start())
+            self._start_sinks(settings)
+            self._start_cameras(settings)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Decide what was captured, end open events, hand over what sinks take, and stop."""
+        self._end()
+
+    @property
+    def page_url(self) -> str | None:
+        """Address of the live page; None where there is none."""
+        return None if self._page is None else self._page.url
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for all sources to end, and look after what needs it; return whether they have."""
+        if self._thumbnails is not None and time.monotonic() - self._swept > SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            self._thumbnails.sweep()
+        until = time.monotonic() + seconds
+        for loop in list(self._loops.values()):
+            loop.join(max(0.0, until - time.monotonic()))
+        return not any(loop.is_alive() for loop in self._loops.values())
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the cameras that ended for another reason than the end of their source."""
+        return sorted(name for name, loop in self._loops.items() if loop.cause is not None)
+
+    def reload(self, settings: WatchSettings) -> None:
+        """Go over to other settings: what did not change goes on undisturbed.
+
+        Raises:
+            ConfigError: Something changed that only a restart can change; nothing was changed.
+        """
+        with self._changing:
+            old = self._settings
+            for name in _FIXED:
+                if getattr(old, name) != getattr(settings, name):
+                    raise ConfigError(f"{name}: cannot change while running; restart the gateway")
+            self._settings = settings
+            if settings.servers != old.servers:
+                self._stop_cameras(list(self._loops))
+                self._pool.close()
+                self._pool = _pool(settings)
+            elif (settings.events, settings.thumbnails) != (old.events, old.thumbnails):
+                self._stop_cameras(list(self._loops))
+            else:
+                kept = {camera.name: camera for camera in settings.cameras}
+                self._stop_cameras(
+                    [name for name, loop in self._loops.items() if kept.get(name) != loop.settings]
+                )
+            if (settings.sinks, _names(settings)) != (old.sinks, _names(old)):
+                self._stop_sinks(drain_seconds=0.0)
+                self._outbox.set_sinks(_sink_names(settings.sinks))
+                self._start_sinks(settings)
+            self._start_cameras(settings)
+
+    def _start_sinks(self, settings: WatchSettings) -> None:
+        with self._sinking:
+            self._mqtt = None
+            for name, sink in _sinks(settings, self._outbox.open_events()).items():
+                if isinstance(sink, MqttSink):
+                    self._mqtt = sink
+                self._couriers[name] = Courier(name, sink, self._outbox)
+                self._couriers[name].start()
+            self._announce()
+
+    def _stop_sinks(self, drain_seconds: float) -> None:
+        until = time.monotonic() + drain_seconds
+        with self._sinking:
+            couriers, self._couriers = self._couriers, {}
+        for courier in couriers.values():
+            courier.stop(max(0.0, until - time.monotonic()))
+
+    def _met(self, manifest: PublicManifest) -> None:
+        """Take notice of the actions that the servers know."""
+        labels = manifest.spec.labels
+        with self._sinking:
+            if labels != self._labels:
+                self._labels = labels
+                self._announce()
+
+    def _announce(self) -> None:
+        if self._mqtt is None or self._labels is None:
+            return
+        events = self._settings.events
+        reported = [name for name in self._labels if events.classes.get(name, events.default)]
+        if events.unknown:
+            reported.append(UNKNOWN)
+        self._mqtt.announce(_names(self._settings), reported)
+
+    def _start_cameras(self, settings: WatchSettings) -> None:
+        self._thumbnails = None
+        if settings.thumbnails is not None:
+            self._thumbnails = Thumbnails(settings.thumbnails)
+        services = Services(
+            pool=self._pool,
+            servers=settings.servers,
+            events=settings.events,
+            outbox=self._outbox,
+            thumbnails=self._thumbnails,
+            met=self._met,
+            report=self._report,
+        )
+        for camera in settings.cameras:
+            if camera.name not in self._loops:
+                loop = CameraLoop(camera, services, self.board.camera(camera.name))
+                self._loops[camera.name] = loop
+                loop.start()
+
+    def _stop_cameras(self, names: list[str]) -> None:
+        # All are asked first, so that they end side by side.
+        for name in names:
+            self._loops[name].stop()
+        for name in names:
+            self._loops.pop(name).join()
+            self.board.remove(name)
+
+    def _sink_status(self) -> dict[str, CourierStatus]:
+        return {name: courier.status() for name, courier in list(self._couriers.items())}
+
+    def _dead(self) -> list[str]:
+        return [name for name, loop in list(self._loops.items()) if not loop.is_alive()]
+
+    def _end(self) -> None:
+        with self._changing:
+            for loop in self._loops.values():
+                loop.stop()
+            for loop in self._loops.values():
+                loop.join()
+            self._stop_sinks(DRAIN_SECONDS)
+            if self._page is not None:
+                self._page.stop()
+            # Whoever looks at the board later sees how it ended.
+            outbox, endpoints = self._outbox.status(), self._pool.status()
+            self.board.watch("outbox", lambda: outbox)
+            self.board.watch("endpoints", lambda: endpoints)
+            self._outbox.close()
+            self._pool.close()
+
+
+def _pool(settings: WatchSettings) -> EndpointPool:
+    servers = settings.servers
+    return EndpointPool(
+        servers.urls,
+        Timeouts(request_seconds=servers.request_seconds),
+        decision_seconds=servers.decision_seconds,
+        health_seconds=servers.health_seconds,
+        in_flight=servers.in_flight,
+    )
+
+
+def _names(settings: WatchSettings) -> list[str]:
+    return [camera.name for camera in settings.cameras]
+
+
+def _sink_names(settings: SinkSettings) -> list[str]:
+    return [name for name, sink in settings if sink is not None]
+
+
+def _sinks(settings: WatchSettings, going_on: Iterable[Event]) -> dict[str, Sink]:
+    jsonl, mqtt, webhook = settings.sinks.jsonl, settings.sinks.mqtt, settings.sinks.webhook
+    sinks: dict[str, Sink] = {}
+    if jsonl is not None:
+        sinks["jsonl"] = JsonLinesSink(jsonl.path)
+    if mqtt is not None:
+        sinks["mqtt"] = MqttSink(mqtt, going_on)
+    if webhook is not None:
+        sinks["webhook"] = WebhookSink(webhook)
+    return sinks

@@ -1,0 +1,1 @@
+"""Windows that slide along a stream, and clients of one stream."""
