@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -81,12 +81,13 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any
             server = stack.enter_context(EmbeddedServer(repository))
         with ActionClient(server.url) as client:
             manifest = client.manifest
+        cameras = [
+            {"name": f"camera{number}", "source": str(video)} | CAMERA
+            for number in range(arguments.cameras)
+        ]
         fields = {
             "servers": {"urls": [server.url]},
-            "cameras": [
-                {"name": f"camera{number}", "source": str(video)} | CAMERA
-                for number in range(arguments.cameras)
-            ],
+            "cameras": cameras,
             "outbox": {"path": str(folder / "outbox.sqlite")},
             "sinks": {"jsonl": {"path": str(folder / "events.jsonl")}},
         }
@@ -94,19 +95,16 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any
         gateway = stack.enter_context(Gateway(settings, Board(), report=lambda _: None))
         progress = stack.enter_context(Progress(console=console, transient=True))
         task = progress.add_task("windows fill", total=None)
-        _wait_until_live(gateway, arguments.cameras)
+        names = [str(camera["name"]) for camera in cameras]
+        wait_until_live(gateway, names)
         time.sleep(WARM_UP_SECONDS)
-        before = gateway.board.snapshot().cameras
-        busy = _busy_seconds()
-        started = time.monotonic()
-        progress.update(task, description=f"{arguments.cameras} cameras", total=seconds)
-        while (passed := time.monotonic() - started) < seconds:
-            progress.update(task, completed=passed)
-            time.sleep(0.5)
-        after = gateway.board.snapshot().cameras
+        progress.update(task, description=f"{len(names)} cameras", total=seconds)
+        busy, started = _busy_seconds(), time.monotonic()
+        rows = camera_rows(
+            gateway, names, seconds, tick=lambda passed: progress.update(task, completed=passed)
+        )
         passed = time.monotonic() - started
         cores = (_busy_seconds() - busy) / passed
-    rows = [_row(one, other, passed) for one, other in zip(before, after, strict=True)]
     worst = max(row["latency_p95_ms"] for row in rows)
     figures = {
         "machine": describe_machine() | {"load after": f"{os.getloadavg()[0]:.2f}"},
@@ -139,15 +137,41 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any
     return figures, bars
 
 
-def _wait_until_live(gateway: Gateway, cameras: int) -> None:
+def wait_until_live(gateway: Gateway, names: Sequence[str]) -> None:
+    """Wait until each of the cameras has decided.
+
+    Raises:
+        FgmclipError: One of them does not within a minute.
+    """
     until = time.monotonic() + 60
-    while time.monotonic() < until:
-        found = gateway.board.snapshot().cameras
-        if len(found) == cameras and all(camera.decisions for camera in found):
+    while True:
+        found = [one for one in gateway.board.snapshot().cameras if one.name in names]
+        if len(found) == len(names) and all(camera.decisions for camera in found):
             return
+        if time.monotonic() > until:
+            break
         time.sleep(0.2)
     states = ", ".join(f"{camera.name} {camera.state} {camera.cause}" for camera in found)
-    raise FgmclipError(f"expected decisions of {cameras} cameras within 60 s, got {states}")
+    raise FgmclipError(f"expected decisions of {len(names)} cameras within 60 s, got {states}")
+
+
+def camera_rows(
+    gateway: Gateway,
+    names: Sequence[str],
+    seconds: float,
+    tick: Callable[[float], None] = lambda _: None,
+) -> list[dict[str, Any]]:
+    """Count what cameras do from now on for some seconds; `tick` is told how many have passed."""
+
+    def look() -> dict[str, CameraSnapshot]:
+        return {one.name: one for one in gateway.board.snapshot().cameras}
+
+    before, started = look(), time.monotonic()
+    while (passed := time.monotonic() - started) < seconds:
+        tick(passed)
+        time.sleep(0.5)
+    after, passed = look(), time.monotonic() - started
+    return [_row(before[name], after[name], passed) for name in names]
 
 
 def _row(before: CameraSnapshot, after: CameraSnapshot, seconds: float) -> dict[str, Any]:

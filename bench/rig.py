@@ -166,13 +166,14 @@ class Subscriber:
 
     Attributes:
         seen: How often each message id came.
-        labels: Label of each event that was opened, by event id.
+        opened: Label and Unix seconds of the start of each event, by event id.
+        latest: When the latest message came, monotonic seconds.
     """
 
     def __init__(self, port: int) -> None:
         """Connect and go on in a thread."""
         self.seen: Counter[str] = Counter()
-        self.labels: dict[str, str] = {}
+        self.opened: dict[str, tuple[str, float]] = {}
         self.latest = 0.0
         self._lock = threading.Lock()
         self._client = mqtt.Client(
@@ -202,5 +203,5 @@ class Subscriber:
         event = json.loads(message.payload)["after"]
         with self._lock:
             self.seen[event["message_id"]] += 1
-            self.labels[event["id"]] = event["label"]
+            self.opened[event["id"]] = (event["label"], event["start_time"])
             self.latest = time.monotonic()

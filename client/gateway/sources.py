@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,7 +30,6 @@ RECORDING_SUFFIXES = frozenset({
 
 LONGEST_NAME = 64
 
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _WEBCAM = re.compile(r"webcam:(\d{1,3})")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -77,19 +76,17 @@ class Source:
         return "latest" if self.is_live else "block"
 
 
-def parse_source(settings: CameraSettings, environment: Mapping[str, str] = os.environ) -> Source:
+def parse_source(settings: CameraSettings) -> Source:
     """Return what a camera's settings name; a file need not be there yet.
 
     Args:
         settings: Of the camera.
-        environment: Where `${NAME}` is looked up.
 
     Raises:
-        SourceError: A variable is missing, the scheme is unknown, or a setting does not go with
+        SourceError: The scheme is unknown, or a setting does not go with
             the kind.
     """
-    text = _expanded(settings.source.get_secret_value(), settings.name, environment)
-    source = _source(text, settings.name)
+    source = _source(settings.source.get_secret_value(), settings.name)
     recorded = {"start": settings.start, "boxes": settings.boxes}
     allowed = {"file": {"start", "boxes"}, "folder": {"start"}}.get(source.kind, set())
     for name, value in recorded.items():
@@ -98,19 +95,6 @@ def parse_source(settings: CameraSettings, environment: Mapping[str, str] = os.e
                 f"camera {settings.name}: {name} does not go with a {source.kind}; leave it out"
             )
     return source
-
-
-def _expanded(text: str, camera: str, environment: Mapping[str, str]) -> str:
-    def value(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in environment:
-            raise SourceError(
-                f"camera {camera}: expected the environment variable {one_line(name) or '(empty)'}"
-                " that its source names; set it where the gateway is started"
-            )
-        return environment[name]
-
-    return _VARIABLE.sub(value, text)
 
 
 def _source(text: str, camera: str) -> Source:

@@ -8,13 +8,16 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
+from types import ModuleType
 
 from fgmclip.client.gateway.annotate import Shown
 from fgmclip.client.gateway.backoff import Backoff
@@ -54,6 +57,21 @@ def _kill_all() -> None:
         worker.kill()
 
 
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Keep a new process from running the program's main module again.
+
+    It would, to find what was defined there, and that may import torch: seconds and hundreds of
+    megabytes for each camera. What a worker is given is defined in modules.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 class CameraWorker:
     """A camera's process, whatever happens to it.
 
@@ -71,23 +89,17 @@ class CameraWorker:
         ```
     """
 
-    def __init__(
-        self,
-        settings: CameraSettings,
-        spec: ModelSpec,
-        environment: Mapping[str, str] = os.environ,
-    ) -> None:
+    def __init__(self, settings: CameraSettings, spec: ModelSpec) -> None:
         """Make a handle; `start` starts the process.
 
         Args:
             settings: Of the camera.
             spec: The model's spec.
-            environment: Where `${NAME}` in the source is looked up.
 
         Raises:
             SourceError: The source has no meaning.
         """
-        self.source: Source = parse_source(settings, environment)
+        self.source: Source = parse_source(settings)
         self._settings = settings
         self._spec = spec
         self._resume = Resume()
@@ -193,7 +205,7 @@ class CameraWorker:
         process = _forkserver.Process(
             target=run_worker, args=(there, task), daemon=True, name=self._settings.name
         )
-        with _starting:
+        with _starting, _no_main_module():
             process.start()
         there.close()
         with self._lock:

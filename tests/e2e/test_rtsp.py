@@ -69,9 +69,9 @@ def watch(worker: CameraWorker, kind: type[Message], count: int = 1) -> list[Any
 
 @pytest.fixture
 def worker(camera: RtspCamera) -> Iterator[CameraWorker]:
-    source = camera.address.replace("correct-horse", "${PASSWORD}")
+    source = camera.address
     settings = CameraSettings.of(name="yard", source=SecretStr(source), stall_seconds=3)
-    running = CameraWorker(settings, preset("demo"), {"PASSWORD": "correct-horse"})
+    running = CameraWorker(settings, preset("demo"))
     running.start()
     yield running
     running.stop()

@@ -138,7 +138,7 @@ def test_samples_without_luma_are_refused_with_the_remedy() -> None:
 def test_what_a_camera_sees() -> None:
     spec = preset("demo")
     preparer = SamplePreparer(spec, threads=1)
-    gate = MotionGate(GateSettings(linger_seconds=0), spec.clip.dt)
+    gate = MotionGate(GateSettings(linger_seconds=0), spec.clip.dt, 0)
     random = np.random.default_rng(0)
     still = random.integers(0, 256, (12, 16, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
     seen = []

@@ -56,14 +56,6 @@ def test_kinds_and_what_people_see_of_them(tmp_path: Path) -> None:
     assert parse_source(camera("webcam:2")).location == "/dev/video2"
 
 
-def test_variables_come_from_the_environment() -> None:
-    settings = camera("rtsp://${USER_NAME}:${PASSWORD}@h/live")
-    source = parse_source(settings, {"USER_NAME": "admin", "PASSWORD": "a b"})
-    assert source.location == "rtsp://admin:a b@h/live"
-    with pytest.raises(SourceError, match="door: expected the environment variable PASSWORD"):
-        parse_source(settings, {"USER_NAME": "admin"})
-
-
 @pytest.mark.parametrize("text", ["ftp://h/a.mp4", "file:///etc/passwd", "concat://a", ""])
 def test_other_schemes_are_refused(text: str) -> None:
     with pytest.raises(SourceError) as raised:

@@ -53,11 +53,9 @@ def start_worker(spec: ModelSpec) -> Iterator[StartWorker]:
     """Return a function that starts a camera's worker, ended with the test."""
     workers: list[CameraWorker] = []
 
-    def start(
-        source: object, environment: dict[str, str] | None = None, **fields: object
-    ) -> CameraWorker:
+    def start(source: object, **fields: object) -> CameraWorker:
         settings = CameraSettings.of(name="door", source=SecretStr(str(source)), **fields)
-        worker = CameraWorker(settings, spec, environment or {})
+        worker = CameraWorker(settings, spec)
         workers.append(worker)
         worker.start()
         return worker
@@ -465,8 +463,8 @@ def test_secrets_reach_a_worker_through_its_pipe_alone(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    source = f"rtsp://admin:${{CAMERA_PASSWORD}}@127.0.0.1:{port}/a?token=qwertz123"
-    worker = start_worker(source, {"CAMERA_PASSWORD": "hunter2hunter2"})
+    source = f"rtsp://admin:hunter2hunter2@127.0.0.1:{port}/a?token=qwertz123"
+    worker = start_worker(source)
     process = psutil.Process(pid_of(worker))
     for relative in (process, process.parent()):
         assert relative is not None
