@@ -14,6 +14,9 @@ from fgmclip.video.samples import ACTIONS, render
 
 HEIGHT, WIDTH, RATE = 480, 854, 25
 
+STILL_SECONDS = 0.6
+"""How long a figure holds still after its action, before the next one is cut in."""
+
 # As cameras do it: a key frame every two seconds and no frames out of order.
 _H264 = {"preset": "veryfast", "tune": "zerolatency", "crf": "23", "g": str(2 * RATE)}
 
@@ -58,7 +61,8 @@ def camera_video(
             frames, rate = render(label, seed + len(shots))
             count = len(frames) * RATE // rate
             start = index / RATE
-            for position in np.arange(count) * rate // RATE:
+            still = np.full(round(STILL_SECONDS * RATE), len(frames) - 1)
+            for position in (*(np.arange(count) * rate // RATE), *still):
                 picture = av.VideoFrame.from_ndarray(frames[position], format="rgb24")
                 picture = picture.reformat(WIDTH, HEIGHT, "yuv420p")
                 picture.pts, picture.time_base = index, Fraction(1, RATE)

@@ -46,6 +46,9 @@ HOSTILE = 30
 RATE_PERCENT = 98.0
 """What a good camera keeps of its decisions a second."""
 
+HEAD_BYTES = 20_000
+"""What is spared of a file in which damage is to be met on the way."""
+
 WARM_UP_SECONDS, SECONDS, QUICK_SECONDS = 5.0, 40.0, 12.0
 
 
@@ -163,10 +166,10 @@ def _files(folder: Path) -> list[Path]:
         "cut.mp4": data[: len(data) // 2],
         "no-index.mp4": data[: len(data) // 4],
         "holes.mp4": bytes(
-            b if chance > 0.002 else 255
-            for b, chance in zip(data, random.random(len(data)), strict=True)
+            byte if place < HEAD_BYTES or chance > 0.002 else 255
+            for place, (byte, chance) in enumerate(zip(data, random.random(len(data)), strict=True))
         ),
-        "zeros.mp4": data[:4000] + bytes(len(data) - 4000),
+        "zeros.mp4": data[: len(data) // 2] + bytes(len(data) // 2),
         "noise.mp4": random.bytes(200_000),
         "noise.ts": b"\x47" + random.bytes(200_000),
         "empty.mp4": b"",
@@ -188,7 +191,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _video(path: Path, width: int, height: int, *, frames: int, rate: int = 30) -> None:
-    with av.open(str(path), "w") as container:
+    # With the index in front, so that a player finds it in what is left of the file.
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -41,7 +41,7 @@ from fgmclip.export.demo import demo_repository
 from fgmclip.spec import FgmclipError
 
 ACTIONS = ("walk_left", "walk_right", "sit_down", "stand_up")
-"""What the camera shows, in turn, 1.4 s each."""
+"""What the camera shows, in turn, 2 s each."""
 
 WATCH_SECONDS = 40.0
 """Until what was named is compared with what was shown."""

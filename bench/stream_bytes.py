@@ -174,6 +174,7 @@ class _Network:
             "VISUAL_NEW": zeros(1, new, spec.visual.width),
             "MOTION_NEW": zeros(1, new, motion),
             "TAG": np.array([TAG.encode()], dtype=object),
+            "MODEL_TAG": np.array([TAG.encode()], dtype=object),
         }
 
 

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fgmclip.client.answers import ANSWERS, Decision, VideoResult, decisions, name_action
+from fgmclip.client.answers import (
+    ANSWERS,
+    ATTEMPTS,
+    Decision,
+    VideoResult,
+    decisions,
+    name_action,
+)
 from fgmclip.client.checks import Frames, check_frames, check_rois, color_parameters
+from fgmclip.client.errors import RefusedError, TagMismatchError
 from fgmclip.client.manifest import CLIP_MODEL, manifest_in, not_ours
 from fgmclip.client.timeouts import Timeouts
 from fgmclip.client.transport import GrpcTransport, Transport
 from fgmclip.spec import PublicManifest
 
+Answer = TypeVar("Answer")
 Self = TypeVar("Self", bound="ActionClient")
 
 
@@ -72,23 +82,49 @@ class ActionClient:
 
     @property
     def manifest(self) -> PublicManifest:
-        """What the server publishes about itself; read once, at its first use.
+        """What the server publishes about itself; read at its first use and by `refresh`.
 
         Raises:
             ManifestError: The server is not one of ours, or of an unknown format.
             ClientError: The server could not be asked.
         """
-        if self._manifest is None:
-            with not_ours():
-                parameters = self.transport.model_parameters(
-                    CLIP_MODEL, timeout_seconds=self.timeouts.request_seconds
-                )
-            self._manifest = manifest_in(parameters, self.url)
-        return self._manifest
+        return self._manifest or self.refresh()
 
-    def refresh(self) -> None:
-        """Forget the manifest, so that its next use reads what is published then."""
-        self._manifest = None
+    def refresh(self) -> PublicManifest:
+        """Read what is published now; questions do so themselves when another release answers.
+
+        Raises:
+            ManifestError: The server is not one of ours, or of an unknown format.
+            ClientError: The server could not be asked; the manifest stays.
+        """
+        with not_ours():
+            parameters = self.transport.model_parameters(
+                CLIP_MODEL, timeout_seconds=self.timeouts.request_seconds
+            )
+        self._manifest = manifest = manifest_in(parameters, self.url)
+        return manifest
+
+    def under_one_release(self, ask: Callable[[PublicManifest], Answer]) -> Answer:
+        """Ask under the manifest, and again under a newer one where another release answers.
+
+        Args:
+            ask: Asks a question and names the answer, all by the manifest that it is given.
+
+        Raises:
+            RefusedError: What `ask` raises, where the manifest is the server's own;
+                `TagMismatchError` where manifest and answers went on to be of two releases.
+            ClientError: The server could not be asked, or failed.
+        """
+        for left in reversed(range(ATTEMPTS)):
+            manifest = self.manifest
+            try:
+                return ask(manifest)
+            except RefusedError as error:
+                # A release with other shapes refuses frames before it comes to any tag.
+                changed = left and self.refresh().model_tag != manifest.model_tag
+                if not left or not (changed or isinstance(error, TagMismatchError)):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     def classify_window(
         self,
@@ -109,7 +145,9 @@ class ActionClient:
             RefusedError: The frames are not what the model takes.
             ClientError: The server could not be asked, or failed.
         """
-        (decision,) = self._classify(frames, None, color_matrix, color_range)
+        (decision,) = self.under_one_release(
+            lambda manifest: self._classify(manifest, frames, None, color_matrix, color_range)
+        )
         return decision
 
     def classify_tracks(
@@ -135,34 +173,39 @@ class ActionClient:
             RefusedError: Frames or boxes are not what the model takes.
             ClientError: The server could not be asked, or failed.
         """
-        return self._classify(frames, rois, color_matrix, color_range)
+        return self.under_one_release(
+            lambda manifest: self._classify(manifest, frames, rois, color_matrix, color_range)
+        )
 
     def classify(self, path: str | os.PathLike[str]) -> VideoResult:
         """Name the action in a video file: windows half a window apart, probabilities averaged.
 
-        One window is held at a time, so the length of the video does not matter.
+        One window is held at a time, so the length of the video does not matter. All windows are
+        answered by one release: where another one takes over, the video begins again.
 
         Raises:
             VideoError: The file cannot be used as a video.
             RefusedError: Its frames are not what the model takes, for example too small.
             ClientError: The server could not be asked, or failed.
         """
+        return self.under_one_release(lambda manifest: self._classify_video(manifest, Path(path)))
+
+    def _classify_video(self, manifest: PublicManifest, path: Path) -> VideoResult:
         # Here, because a client of cameras' frames needs no decoder.
         from fgmclip.video.windows import read_windows
 
-        manifest = self.manifest
         total = np.zeros(len(manifest.spec.labels))
         milliseconds: list[float] = []
         for window in read_windows(path, manifest.spec.clip):
             started = time.perf_counter()
-            decision = self.classify_window(
-                window.frames, color_matrix=window.color_matrix, color_range=window.color_range
+            (decision,) = self._classify(
+                manifest, window.frames, None, window.color_matrix, window.color_range
             )
             milliseconds.append((time.perf_counter() - started) * 1000)
             total += decision.probabilities
         label, top = name_action(total / len(milliseconds), manifest)
         return VideoResult(
-            video=Path(path),
+            video=path,
             label=label,
             probability=top[0][1],
             top=top,
@@ -172,12 +215,12 @@ class ActionClient:
 
     def _classify(
         self,
+        manifest: PublicManifest,
         frames: Frames,
         rois: ArrayLike | None,
         color_matrix: str | None,
         color_range: str | None,
     ) -> list[Decision]:
-        manifest = self.manifest
         window = manifest.spec.clip.frames
         inputs: dict[str, Any] = {
             "FRAMES": check_frames(frames, manifest.limits, fewest=window, most=window)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgmclip.client.errors import ManifestError, ServerError
+from fgmclip.client.errors import ManifestError, ServerError, TagMismatchError
 from fgmclip.client.messages import Tensors
 from fgmclip.spec import PublicManifest
 
@@ -19,8 +20,11 @@ UNKNOWN = "unknown"
 TOP = 5
 """How many actions an answer names."""
 
-ANSWERS = ("LOGITS", "PROBABILITIES", "EMBEDDING")
+ANSWERS = ("LOGITS", "PROBABILITIES", "EMBEDDING", "MODEL_TAG")
 """Outputs of every public model from which decisions are made."""
+
+ATTEMPTS = 3
+"""How often one question is asked while releases change under it."""
 
 Top = tuple[tuple[str, float], ...]
 
@@ -79,6 +83,11 @@ class VideoResult:
         }
 
 
+def tag_in(value: NDArray[Any]) -> str:
+    """Return the text of a TAG or MODEL_TAG [1]."""
+    return bytes(value.reshape(-1)[0]).decode(errors="replace")
+
+
 def name_action(
     probabilities: NDArray[np.floating[Any]], manifest: PublicManifest
 ) -> tuple[str, Top]:
@@ -95,24 +104,34 @@ def name_action(
     return (UNKNOWN if probability < manifest.spec.head.unknown_threshold else label), top
 
 
-def decisions(outputs: Tensors, manifest: PublicManifest) -> list[Decision]:
-    """Return one decision a track.
+def decisions(
+    outputs: Tensors, manifest: PublicManifest, rows: Sequence[int] | slice = slice(None)
+) -> list[Decision]:
+    """Return one decision a track; no answer is named by another release's labels.
 
     Args:
-        outputs: LOGITS, PROBABILITIES [R,C] and EMBEDDING [R,H].
+        outputs: LOGITS, PROBABILITIES [R,C], EMBEDDING [R,H] and MODEL_TAG [1].
         manifest: What the server publishes.
+        rows: Of the tracks to decide; all by default.
 
     Raises:
+        TagMismatchError: Another release answered than the manifest's.
         ManifestError: The answer has another number of classes than the manifest.
         ServerError: A probability is not finite.
     """
-    probabilities = outputs["PROBABILITIES"]
+    came = tag_in(outputs["MODEL_TAG"])
+    if came != manifest.model_tag:
+        raise TagMismatchError(
+            f"MODEL_TAG: expected {manifest.model_tag} as in the manifest, got {came}: the server "
+            "changed to another release; read the manifest again"
+        )
+    probabilities = outputs["PROBABILITIES"][rows]
     expected = len(manifest.spec.labels)
     if probabilities.ndim != 2 or probabilities.shape[1] != expected:
         raise ManifestError(
             f"PROBABILITIES: expected [R,{expected}] for the {expected} labels of the manifest, "
-            f"got {list(probabilities.shape)}; the server changed its classes: make a new client, "
-            "or publish the class file with its manifest"
+            f"got {list(probabilities.shape)}; the release's class file was replaced: export the "
+            "checkpoint again"
         )
     if not np.isfinite(probabilities).all():
         raise ServerError(
@@ -121,7 +140,7 @@ def decisions(outputs: Tensors, manifest: PublicManifest) -> list[Decision]:
         )
     answers = []
     for logits, row, embedding in zip(
-        outputs["LOGITS"], probabilities, outputs["EMBEDDING"], strict=True
+        outputs["LOGITS"][rows], probabilities, outputs["EMBEDDING"][rows], strict=True
     ):
         label, top = name_action(row, manifest)
         answers.append(Decision(label, top[0][1], top, logits, row, embedding))

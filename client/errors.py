@@ -10,7 +10,7 @@ FgmclipError
     │   └── ModelNotFoundError   the server does not have the model (LookupError)
     ├── ManifestError        the server is not one of ours, or of an unknown format (ValueError)
     └── RefusedError         the input was refused, here or by the server (ValueError)
-        └── TagMismatchError     a stream's history belongs to another release
+        └── TagMismatchError     an answer or a stream's history belongs to another release
 
 A message is one line; where the server said why, it is kept in full.
 """
@@ -59,4 +59,4 @@ class RefusedError(ClientError, ValueError):
 
 
 class TagMismatchError(RefusedError):
-    """The history of a stream was computed by another release than the one that is served."""
+    """A stream's history, or an answer, is of another release than the one that is published."""

@@ -87,7 +87,8 @@ class StreamSession:
                 else 1 to T. At the start of a video the sample before is a copy of the first.
 
         Raises:
-            TagMismatchError: The server changed to another release: `reset`, then push T + 1.
+            TagMismatchError: The server changed to a release that cannot use the history: `reset`,
+                then push T + 1. One that differs in its head alone goes on with it.
             RefusedError: The frames are not what the model takes, or k does not fit.
             ClientError: The server could not be asked, or failed.
         """
@@ -106,14 +107,33 @@ class StreamSession:
             One decision a track, in the order of `rois`.
 
         Raises:
-            TagMismatchError: The server changed to another release: `reset`, then push T + 1.
+            TagMismatchError: The server changed to a release that cannot use the history: `reset`,
+                then push T + 1. One that differs in its head alone goes on with it.
             RefusedError: Frames, boxes, k or the number of tracks do not fit.
             ClientError: The server could not be asked, or failed.
         """
         return self._push(frames, rois)
 
     def _push(self, frames: Frames, rois: ArrayLike | None) -> list[Decision]:
-        manifest = self._client.manifest
+        decided = self._client.under_one_release(
+            lambda manifest: None if self._lost(manifest) else self._ask(manifest, frames, rois)
+        )
+        if decided is None:
+            raise TagMismatchError(
+                f"HISTORY_TAG: expected {self._client.manifest.embedding_tag}, got {self._tag}; "
+                "reset the session and push T + 1 samples: another release computed the history"
+            )
+        return decided
+
+    def _lost(self, manifest: PublicManifest) -> bool:
+        """Whether a release can do nothing with the histories that are kept."""
+        # The number of samples in a window is no part of the embeddings' tag.
+        needed = (manifest.embedding_tag, manifest.spec.clip.frames)
+        return any((self._tag, history.length) != needed for history in self._histories)
+
+    def _ask(
+        self, manifest: PublicManifest, frames: Frames, rois: ArrayLike | None
+    ) -> list[Decision]:
         window = manifest.spec.clip.frames
         check_frames(frames, manifest.limits, fewest=window if self.empty else 1, most=window)
         new = frames.shape[0] - 1
@@ -131,11 +151,7 @@ class StreamSession:
             color={} if self._edge else self._color,
         )
         answer = self._infer(request)
-        try:
-            rows = new_rows(answer, tracks, new, manifest)
-        except TagMismatchError:
-            self._client.refresh()
-            raise
+        rows = new_rows(answer, tracks, new, manifest)
         decided = decisions(answer, manifest)
         self._histories = [
             history.extended(own) for history, own in zip(histories, rows, strict=True)
@@ -178,5 +194,4 @@ class StreamSession:
         except RefusedError as error:
             if not is_foreign_tag(error):
                 raise
-            self._client.refresh()
             raise TagMismatchError(f"{error}; reset the session and push T + 1 samples") from error

@@ -55,7 +55,7 @@ class ReleaseManifest(FrozenSpec):
         settings: What Triton is told of each step beyond its tensors, and why.
     """
 
-    format: Literal[1] = MANIFEST_FORMAT
+    format: Literal[2] = MANIFEST_FORMAT
     public: PublicManifest
     target: Literal["cpu", "onnx-gpu", "tensorrt", "rtx"]
     precision_asked: str

@@ -8,6 +8,7 @@ rename each. Killed anywhere, every ensemble names the steps of exactly one comp
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -28,7 +29,6 @@ from fgmclip.export.names import (
     step_release,
 )
 from fgmclip.serve.runtimes.proof import file_sha256
-from fgmclip.spec import PublicManifest
 from fgmclip.spec.manifest import MANIFEST_PARAMETER
 
 LOCK_FILE = ".fgmclip.lock"
@@ -77,13 +77,15 @@ class Repository:
                 continue
             try:
                 parameters = parse_config(config.read_text()).parameters
-                public = PublicManifest.from_json(parameters[MANIFEST_PARAMETER].string_value)
-            except (ParseError, ValueError) as error:
+                # Of any format, so that a release can be published over one that this version
+                # cannot read.
+                public = json.loads(parameters[MANIFEST_PARAMETER].string_value)
+                found[ensemble] = int(public["release"])
+            except (ParseError, ValueError, KeyError, TypeError) as error:
                 raise RepositoryError(
                     f"{config}: expected a config that fgmclip wrote ({error}); activate a "
                     "release again with 'fgmclip repo activate'"
                 ) from error
-            found[ensemble] = public.release
         return found
 
     @contextmanager

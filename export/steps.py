@@ -119,7 +119,7 @@ class StepWriter:
             "preprocess": preprocessing,
             "preprocess_edge": preprocessing,
             "window": {"window": str(spec.clip.frames), "embedding_tag": self.public.embedding_tag},
-            "classify": {"classes": CLASS_FILE},
+            "classify": {"classes": CLASS_FILE, "model_tag": self.public.model_tag},
         }
         for part, engine in self.engines.items():
             if self.target == "rtx":

@@ -9,7 +9,7 @@ from pydantic import Field
 from fgmclip.spec.base import FrozenSpec
 from fgmclip.spec.model import ModelSpec
 
-MANIFEST_FORMAT: Literal[1] = 1
+MANIFEST_FORMAT: Literal[2] = 2
 """Version of the public manifest and of the release manifest; an unknown one is refused."""
 
 MANIFEST_PARAMETER = "fgmclip_manifest"
@@ -40,7 +40,7 @@ class PublicManifest(FrozenSpec):
     Attributes:
         format: Version of this layout.
         release: Number of the release that the ensemble names (the 7 of `r7`).
-        model_tag: Hash over everything that decides an answer.
+        model_tag: Hash over everything that decides an answer; each answer carries it as MODEL_TAG.
         embedding_tag: Hash over everything that decides VISUAL_NEW and MOTION_NEW; histories mix
             only within one.
         precision: Rung of the precision ladder that is served.
@@ -49,7 +49,7 @@ class PublicManifest(FrozenSpec):
         limits: What a request may ask for.
     """
 
-    format: Literal[1] = MANIFEST_FORMAT
+    format: Literal[2] = MANIFEST_FORMAT
     release: int = Field(ge=1)
     model_tag: str
     embedding_tag: str

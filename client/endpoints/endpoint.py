@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -18,9 +18,7 @@ from fgmclip.client.errors import (
     ModelNotFoundError,
     OverloadedError,
     RequestTimeoutError,
-    TagMismatchError,
 )
-from fgmclip.client.manifest import CLIP_MODEL, manifest_in
 from fgmclip.client.transport import GrpcTransport, Transport
 
 HOLD_SECONDS, LONGEST_HOLD_SECONDS = 1.0, 60.0
@@ -88,7 +86,6 @@ class Endpoint:
         checked: Whether it was checked at all.
         ready: Whether it is in use.
         fault: Why it was last found not to be, in one line.
-        model_tag: Names the release that it served when its manifest was last read; None before.
     """
 
     def __init__(
@@ -108,7 +105,6 @@ class Endpoint:
         self.checked = False
         self.ready = False
         self.fault = "not checked yet"
-        self.model_tag: str | None = None
         self._gate = FairGate(slots)
         self._changed = changed
         self._outages = 0
@@ -144,8 +140,6 @@ class Endpoint:
         outages, fault = self._outages, "it says that it is not ready"
         try:
             ready = self.transport.ready(model, timeout_seconds=timeout_seconds)
-            if ready:
-                self.read_parameters(CLIP_MODEL, timeout_seconds)
         # ValueError is what gRPC raises when the channel is closed at this moment.
         except (ClientError, ValueError) as error:
             ready, fault = False, str(error)
@@ -158,17 +152,6 @@ class Endpoint:
             self.checked = True
             self._changed.notify_all()
 
-    def read_parameters(self, model: str, timeout_seconds: float) -> Mapping[str, str]:
-        """Return the `parameters` of a model; note the release if its manifest is among them.
-
-        Raises:
-            ClientError: What the transport raises; `ManifestError` if the server is not ours.
-        """
-        parameters = self.transport.model_parameters(model, timeout_seconds=timeout_seconds)
-        if model == CLIP_MODEL:
-            self.model_tag = manifest_in(parameters, self.url).model_tag
-        return parameters
-
     def ask(
         self,
         key: str,
@@ -178,7 +161,6 @@ class Endpoint:
         left: Callable[[], float],
         *,
         retry: bool,
-        model_tag: str | None,
     ) -> Answer:
         """Wait for a slot, send a request and return its answer.
 
@@ -189,24 +171,14 @@ class Endpoint:
             seconds: How long a slot, and then the answer, may take.
             left: Returns how many seconds the decision still has.
             retry: Whether the request was sent before.
-            model_tag: Names the release that the answer will be taken for; None for any.
 
         Raises:
-            TagMismatchError: This server is known to serve another release; nothing was sent.
             ClientError: What the transport raises; `NoSlotError` if there was no slot in time,
                 `TurnedAwayError` if the server went out of use meanwhile.
         """
         if not self._gate.enter(key, work, min(seconds, left())):
             raise TurnedAwayError(f"{self.url} went out of use while requests waited for it")
         try:
-            if None not in (model_tag, self.model_tag) and model_tag != self.model_tag:
-                # Releases that differ in classes only have histories that mix, and no tag in their
-                # answers would tell them apart.
-                raise TagMismatchError(
-                    f"{self.url}: expected release {model_tag} as in the manifest, got "
-                    f"{self.model_tag}: the stream goes on at another server or release; read the "
-                    "manifest again"
-                )
             return self._send(call, seconds, left(), retry)
         finally:
             self._gate.leave()

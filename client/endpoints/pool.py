@@ -139,9 +139,6 @@ class EndpointPool:
 
         Its requests go to the server that ranks first for the key among those in use. The
         `timeout_seconds` of a call bounds each attempt, the pool's `decision_seconds` all of them.
-        For one client: where a stream's next server serves another release than the manifest that
-        was read last, its request is refused with `TagMismatchError`, as that server would refuse
-        a foreign history.
 
         Args:
             key: The camera.
@@ -158,8 +155,6 @@ class EndpointPool:
         work: float,
         call: Callable[[Endpoint, float], Answer],
         timeout_seconds: float,
-        *,
-        model_tag: str | None = None,
     ) -> Answer:
         """Send a request to a server in use, and to another one if that fails.
 
@@ -168,10 +163,8 @@ class EndpointPool:
             work: Frames that a server has to encode for it.
             call: Sends the request to a server, with that many seconds for the answer.
             timeout_seconds: How long one attempt may take.
-            model_tag: Names the release that the answer will be taken for; None for any.
 
         Raises:
-            TagMismatchError: The server whose turn it is serves another release.
             NoEndpointError: No server was in use in the time of a decision.
             ClientError: The last attempt's, where no other server or no budget was left.
         """
@@ -186,15 +179,7 @@ class EndpointPool:
         while True:
             endpoint = self._choose(key, failed, left, failure)
             try:
-                answer = endpoint.ask(
-                    key,
-                    work,
-                    call,
-                    timeout_seconds,
-                    left,
-                    retry=retries > 0,
-                    model_tag=model_tag,
-                )
+                answer = endpoint.ask(key, work, call, timeout_seconds, left, retry=retries > 0)
             except TurnedAwayError:
                 continue
             except UNAVAILABLE as error:
@@ -273,7 +258,6 @@ class _CameraTransport:
     def __init__(self, pool: EndpointPool, key: str) -> None:
         self._pool = pool
         self._key = key
-        self._model_tag: str | None = None
 
     def infer(
         self,
@@ -289,20 +273,11 @@ class _CameraTransport:
                 model, inputs, outputs, timeout_seconds=seconds, parameters=parameters
             )
 
-        return self._pool.ask(
-            self._key,
-            frames_encoded(inputs),
-            call,
-            timeout_seconds,
-            # Only streams look for another release, and only they ask for the tag.
-            model_tag=self._model_tag if "TAG" in outputs else None,
-        )
+        return self._pool.ask(self._key, frames_encoded(inputs), call, timeout_seconds)
 
     def model_parameters(self, model: str, *, timeout_seconds: float) -> Mapping[str, str]:
         def call(endpoint: Endpoint, seconds: float) -> Mapping[str, str]:
-            parameters = endpoint.read_parameters(model, seconds)
-            self._model_tag = endpoint.model_tag
-            return parameters
+            return endpoint.transport.model_parameters(model, timeout_seconds=seconds)
 
         return self._pool.ask(self._key, MANIFEST_WORK, call, timeout_seconds)
 

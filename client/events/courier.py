@@ -66,6 +66,7 @@ class Courier:
         self._outbox = outbox
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._again = threading.Event()
         self._drain_until = 0.0
         self._delivered = self._refused = self._failures = 0
         self._last_error = ""
@@ -76,6 +77,10 @@ class Courier:
         self._outbox.subscribe(self._name, self._wake.set)
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Try again at once: the receiver can be reached, as the sink has noticed."""
+        self._again.set()
+
     def stop(self, drain_seconds: float) -> None:
         """End, and close the sink; what is not delivered stays in the outbox.
 
@@ -85,6 +90,7 @@ class Courier:
         self._drain_until = time.monotonic() + drain_seconds
         self._stop.set()
         self._wake.set()
+        self._again.set()
         if self._thread.is_alive():
             self._thread.join(drain_seconds + LEAVE_SECONDS)
         if self._thread.is_alive():
@@ -152,11 +158,11 @@ class Courier:
         return failures + 1
 
     def _rest(self, seconds: float) -> None:
-        """Wait before the next attempt; `stop` cuts a wait short, so that draining begins."""
+        """Wait before the next attempt; `hurry` and `stop` cut a wait short."""
         if self._stop.is_set():
             time.sleep(max(0.0, min(seconds, self._drain_until - time.monotonic())))
-        else:
-            self._stop.wait(seconds)
+        elif self._again.wait(seconds):
+            self._again.clear()
 
 
 def retry_seconds(failures: int) -> float:

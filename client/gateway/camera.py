@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 from fgmclip.client.action import ActionClient
 from fgmclip.client.errors import (
@@ -13,10 +15,11 @@ from fgmclip.client.errors import (
     OverloadedError,
     RefusedError,
     RequestTimeoutError,
+    TagMismatchError,
 )
 from fgmclip.client.gateway.board import CameraBoard
 from fgmclip.client.gateway.deciding import Deciding
-from fgmclip.client.gateway.messages import Ended, Lost, Message, Opened, Samples, Waiting
+from fgmclip.client.gateway.messages import Counts, Ended, Lost, Message, Opened, Samples, Waiting
 from fgmclip.client.gateway.services import Services
 from fgmclip.client.gateway.settings import CameraSettings
 from fgmclip.client.gateway.sources import parse_source
@@ -83,7 +86,7 @@ class CameraLoop(threading.Thread):
         return None
 
     def _watch(self, manifest: PublicManifest) -> bool:
-        """Run one worker; return whether the camera has ended, else the model's spec changed."""
+        """Run one worker; return whether the camera has ended, else it takes a new one."""
         self._services.met(manifest)
         worker = CameraWorker(self.settings, manifest.spec)
         deciding = Deciding(
@@ -98,27 +101,33 @@ class CameraLoop(threading.Thread):
         try:
             while not self._stopping.is_set():
                 message = worker.next(WAIT_SECONDS)
-                if not self._take(deciding, message):
-                    return True
-                if self._is_other(manifest):
+                refused: RefusedError | None = None
+                try:
+                    if not self._take(deciding, message):
+                        return True
+                except RefusedError as error:
+                    refused = error
+                if deciding.outdated:
                     deciding.end(interrupted=True)
                     return False
+                if self._client.manifest != manifest:
+                    manifest = self._client.manifest
+                    self._services.met(manifest)
+                if refused is not None and self._patient:
+                    # It would be refused again and again.
+                    deciding.end(interrupted=True)
+                    self._end(str(refused))
+                    return True
             # What waits was captured before we were told to end.
             message = worker.next(0.0)
             if isinstance(message, Samples):
-                self._decide(deciding, message)
+                with suppress(RefusedError):
+                    self._decide(deciding, message)
             deciding.end(interrupted=True)
             self._end(None)
             return True
         finally:
             worker.stop()
-
-    def _is_other(self, manifest: PublicManifest) -> bool:
-        """Whether the servers have gone over to a model that takes other samples."""
-        try:
-            return self._client.manifest.spec != manifest.spec
-        except ClientError:
-            return False
 
     def _take(self, deciding: Deciding, message: Message) -> bool:
         """Act on what a worker says; return whether more will follow."""
@@ -140,28 +149,46 @@ class CameraLoop(threading.Thread):
                 self._board.counted(message.counts)
                 deciding.end(interrupted=message.cause is not None)
                 self._end(message.cause)
+                if message.cause is None and not deciding.decisions:
+                    self._explain(message.counts)
                 return False
         return True
 
     def _decide(self, deciding: Deciding, message: Samples) -> None:
-        """Decide on samples; where nothing may be dropped, go on until a server has decided."""
-        try:
-            deciding.advance(message)
-            return
-        except ClientError as error:
-            self._failed(error)
-        while self._patient and not self._stopping.wait(RETRY_SECONDS):
+        """Decide on samples; where nothing may be dropped, go on until a server has decided.
+
+        Raises:
+            RefusedError: The server does not take them.
+        """
+        attempt: Callable[[], None] = lambda: deciding.advance(message)  # noqa: E731
+        while True:
             try:
-                deciding.decide()
+                attempt()
                 return
             except ClientError as error:
                 self._failed(error)
+                # Servers that are changing over to another release soon agree with their manifest.
+                if isinstance(error, RefusedError) and not isinstance(error, TagMismatchError):
+                    raise
+            if not self._patient or self._stopping.wait(RETRY_SECONDS):
+                return
+            attempt = deciding.decide
 
     def _end(self, cause: str | None) -> None:
         self.cause = cause
         self._board.became("ended" if cause is None else "failed", cause or "")
         if cause is not None:
             self._warn("camera ended: %s", cause)
+
+    def _explain(self, counts: Counts) -> None:
+        """Say why a recording came to its end without one decision."""
+        clip = self._client.manifest.spec.clip
+        cause = (
+            f"no decision: expected {clip.frames} samples one after another, {clip.dt:g} s apart, "
+            f"got {counts.samples} in all and {counts.gaps} without a frame"
+        )
+        self._board.became("ended", cause)
+        self._warn("%s", cause)
 
     def _failed(self, error: ClientError) -> None:
         self._board.failed_request(_kind(error))

@@ -30,6 +30,10 @@ class Deciding:
     """What happens to a camera's samples; belongs to the camera's thread.
 
     An event is committed to the outbox before anybody hears of it.
+
+    Attributes:
+        decisions: How many were made.
+        outdated: Whether the servers have gone over to a model that takes other samples.
     """
 
     def __init__(
@@ -58,6 +62,8 @@ class Deciding:
         self._services = services
         self._client = client
         self._board = board
+        self.decisions = 0
+        self.outdated = False
         self._show = show
         self._live = live
         self._held: dict[str | None, tuple[dict[str, float], str]] = {}
@@ -121,6 +127,7 @@ class Deciding:
                 self._lost(item)
         if not decided:
             return
+        self.decisions += len(decided)
         latency = time.time() - self._captured
         skipped = decided[0].skipped_decisions - min(self._gated, decided[0].skipped_decisions)
         self._gated = 0
@@ -164,6 +171,7 @@ class Deciding:
             self._accept(self._tracker.finish(self._sample.time))
 
     def _lost(self, reset: WindowReset) -> None:
+        self.outdated = self.outdated or reset.reason == "release"
         if reset.reason != "tracks":
             self._board.reset(reset.reason)
         if reset.skipped_decisions:

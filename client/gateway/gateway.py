@@ -29,6 +29,9 @@ from fgmclip.spec import PublicManifest
 
 log = logging.getLogger(__name__)
 
+FLUSH_SECONDS = 10.0
+"""How long a graceful stop waits for servers to decide on what was captured."""
+
 DRAIN_SECONDS = 10.0
 """How long a graceful stop waits for sinks to take what was accepted; the rest waits on disk."""
 
@@ -161,10 +164,11 @@ class Gateway:
         with self._sinking:
             self._mqtt = None
             for name, sink in _sinks(settings, self._outbox.open_events()).items():
+                courier = self._couriers[name] = Courier(name, sink, self._outbox)
                 if isinstance(sink, MqttSink):
                     self._mqtt = sink
-                self._couriers[name] = Courier(name, sink, self._outbox)
-                self._couriers[name].start()
+                    sink.on_connect = courier.hurry
+                courier.start()
             self._announce()
 
     def _stop_sinks(self, drain_seconds: float) -> None:
@@ -226,19 +230,24 @@ class Gateway:
 
     def _end(self) -> None:
         with self._changing:
+            until = time.monotonic() + FLUSH_SECONDS
             for loop in self._loops.values():
                 loop.stop()
+            for loop in self._loops.values():
+                loop.join(max(0.0, until - time.monotonic()))
+            # Whoever still waits for a server has waited long enough.
+            endpoints = self._pool.status()
+            self._pool.close()
             for loop in self._loops.values():
                 loop.join()
             self._stop_sinks(DRAIN_SECONDS)
             if self._page is not None:
                 self._page.stop()
             # Whoever looks at the board later sees how it ended.
-            outbox, endpoints = self._outbox.status(), self._pool.status()
+            outbox = self._outbox.status()
             self.board.watch("outbox", lambda: outbox)
             self.board.watch("endpoints", lambda: endpoints)
             self._outbox.close()
-            self._pool.close()
 
 
 def _pool(settings: WatchSettings) -> EndpointPool:

@@ -7,7 +7,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -55,6 +55,9 @@ class MqttSink:
 
     Events go with QoS 1 and are delivered once the broker acknowledges them. State is retained and
     told again at each connect, so that a broker that forgot it knows it at once.
+
+    Attributes:
+        on_connect: Called at each connect, from a thread of its own: what waits may be delivered.
     """
 
     def __init__(self, settings: MqttSettings, going_on: Iterable[Event] = ()) -> None:
@@ -67,6 +70,7 @@ class MqttSink:
         Raises:
             SettingsError: The address or the certificates cannot be used.
         """
+        self.on_connect: Callable[[], None] = lambda: None
         self._topics = Topics.from_settings(settings)
         self._lock = threading.Lock()
         self._connected = False
@@ -260,6 +264,7 @@ class MqttSink:
             self._tell()
             if self._topics.all_configs is not None:
                 client.subscribe(self._topics.all_configs)
+        self.on_connect()
 
     def _on_connect_fail(self, client: Client, _: Any) -> None:
         with self._lock:

@@ -116,9 +116,9 @@ class StreamClient:
     def decide(self) -> Results:
         """Ask for the decision that is due; nothing where none is.
 
-        Another release is noticed here: its manifest is read and it is asked again with a full
-        window. Only a release that takes other samples ends the window; `ActionClient.manifest`
-        says by then what it takes.
+        Another release is noticed here: its manifest is read and it is asked again, with the
+        history where its encoders are the same, else with a full window. Only a release that takes
+        other samples ends the window; `ActionClient.manifest` says by then what it takes.
 
         Raises:
             ClientError: The server could not be asked, or failed; the samples wait.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgmclip.client.answers import ANSWERS
+from fgmclip.client.answers import ANSWERS, tag_in
 from fgmclip.client.errors import ServerError, TagMismatchError
 from fgmclip.client.messages import Tensors
 from fgmclip.client.streams.history import Rows, features
@@ -83,9 +83,9 @@ def new_rows(
         TagMismatchError: They were computed by another release than the manifest's.
         ServerError: A shape or a value is not that of embeddings.
     """
-    came = bytes(answer["TAG"].reshape(-1)[0]).decode(errors="replace")
+    came = tag_in(answer["TAG"])
     if came != manifest.embedding_tag:
-        # A full window passes under any release, but its labels are those of the new one.
+        # A full window passes under any release.
         raise TagMismatchError(
             f"TAG: expected {manifest.embedding_tag} as in the manifest, got {came}: the "
             "server changed to another release; drop the history and send a full window"

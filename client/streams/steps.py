@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fgmclip.client.answers import ATTEMPTS
 from fgmclip.client.checks import Frames, color_parameters
 from fgmclip.client.checks import check_frames as check_limits
 from fgmclip.client.errors import ClientError, ManifestError, RefusedError, TagMismatchError
@@ -26,9 +27,6 @@ from fgmclip.spec import PublicManifest
 from fgmclip.video.errors import GridError
 from fgmclip.video.frames import Frame
 from fgmclip.video.grid import Gap, Grid, Sample
-
-ATTEMPTS = 3
-"""How often one decision is asked for while releases change under it."""
 
 KEPT_RESULTS = 256
 """Results that wait for the next call, where each call was cancelled halfway."""
@@ -135,17 +133,19 @@ class StreamSteps:
                 return [*results, *(window.take(answers) if answers else ())]
             except (RefusedError, ManifestError) as error:
                 failure = error
-            # A release with other shapes refuses tensors before it comes to their tag.
-            manifest = yield ReadManifest(refresh=True)
             foreign = is_foreign_tag(failure)
-            if not left or not (foreign or manifest != window.manifest):
-                if foreign and not isinstance(failure, TagMismatchError):
-                    raise TagMismatchError(str(failure)) from failure
-                raise failure
-            reset = window.adopt(manifest)
-            if reset is not None:
-                results.append(reset)
-                self._begin(manifest)
+            if left:
+                # A release with other shapes refuses tensors before it comes to their tag.
+                manifest = yield ReadManifest(refresh=True)
+                if foreign or manifest != window.manifest:
+                    reset = window.adopt(manifest)
+                    if reset is not None:
+                        results.append(reset)
+                        self._begin(manifest)
+                    continue
+            if foreign and not isinstance(failure, TagMismatchError):
+                raise TagMismatchError(str(failure)) from failure
+            raise failure
         raise AssertionError("the last attempt returns or raises")
 
     def _begin(self, manifest: PublicManifest) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgmclip.client.answers import ANSWERS, decisions
+from fgmclip.client.answers import decisions
 from fgmclip.client.errors import RefusedError, SettingsError
 from fgmclip.client.messages import Tensors
 from fgmclip.client.streams.history import History
@@ -135,7 +135,7 @@ class SlidingWindow:
             for name, rows in zip(names, encoded, strict=True):
                 histories[name] = self._tracks[name].history.extended(rows)
             ripe = [row for row, name in enumerate(names) if self._is_mature(name)]
-            named = decisions({kind: answer[kind][ripe] for kind in ANSWERS}, self.manifest)
+            named = decisions(answer, self.manifest, ripe)
             decided += [
                 StreamDecision(
                     decision,
@@ -156,8 +156,9 @@ class SlidingWindow:
     def adopt(self, manifest: PublicManifest) -> WindowReset | None:
         """Go over to another release; return what was given up for it.
 
-        Embeddings of the old release are dropped and the samples wait again, so that the next
-        request brings the full window. Only a release that takes other samples starts a new one.
+        Where the encoders are others, embeddings are dropped and the samples wait again, so that
+        the next request brings the full window; a release that differs in its head alone goes on
+        with them. Only a release that takes other samples starts a new window.
         """
         before, self.manifest = self.manifest, manifest
         if _definition(before.spec, self._edge) != _definition(manifest.spec, self._edge):

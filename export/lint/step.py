@@ -303,6 +303,8 @@ def _check_parameters(
     if step in ("preprocess", "preprocess_edge"):
         limits = public.limits.model_dump()
         expected = {"limits": limits | {"window": public.spec.clip.frames}}
+    if step == "classify":
+        expected = {"model_tag": public.model_tag}
     for name, value in expected.items():
         text = config.parameters[name].string_value if name in config.parameters else "none"
         try:

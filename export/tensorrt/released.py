@@ -91,9 +91,11 @@ def read_released(path: Path) -> Released:
     """Read the recipes of a repository's active release.
 
     Raises:
-        RepositoryError: There is none, or it was not exported for TensorRT.
+        RepositoryError: There is none, it was not exported for TensorRT, or not by this version.
     """
     release = active_release(path)
+    # Ahead of minutes of building: a release of another format cannot be judged.
+    Repository(path).manifest(release)
     recipes: dict[Part, Recipe] = {}
     for part in PARTS:
         file = path / step_name(part, release) / "1" / RECIPE_FILE

@@ -1,5 +1,8 @@
 """`classify`: EMBEDDING to LOGITS and PROBABILITIES, from a class file that can be replaced.
 
+It is the last step of each release, and the one in which releases with the same encoders differ,
+so it is the one that names the release.
+
 The class file `classes.npz` holds `linear_weight` [C,H] and `linear_bias` [C], or `text_weight`
 [D,H], `text_embeddings` [C,D] (unit length) and `temperature` [], or all of them.
 """
@@ -44,10 +47,11 @@ def softmax(logits: Array) -> Array:
 
 
 class ClassifyStep:
-    """Names the action from the class file beside it."""
+    """Names the action from the class file beside it, and the release that it belongs to."""
 
     def __init__(self, config: StepConfig) -> None:
-        """Load the class file that the parameter `classes` names."""
+        """Load the class file that the parameter `classes` names, and read `model_tag`."""
+        self._tag = config.parameters["model_tag"].encode()
         with np.load(config.directory / config.parameters["classes"], allow_pickle=False) as file:
             self._classes = dict(file)
 
@@ -56,7 +60,7 @@ class ClassifyStep:
         return each(self, batch)
 
     def answer(self, inputs: Tensors, parameters: RequestParameters) -> Mapping[str, NDArray[Any]]:
-        """Return LOGITS, PROBABILITIES [R,C] and a copy of EMBEDDING [R,H].
+        """Return LOGITS, PROBABILITIES [R,C], a copy of EMBEDDING [R,H] and MODEL_TAG [1].
 
         The copy is what the ensembles publish: an ensemble's output that is also a step's input
         deadlocks Triton when only other outputs are requested.
@@ -67,6 +71,7 @@ class ClassifyStep:
             "LOGITS": logits,
             "PROBABILITIES": softmax(logits),
             "EMBEDDING_COPY": embedding.copy(),
+            "MODEL_TAG": np.array([self._tag], dtype=object),
         }
 
 

@@ -44,6 +44,8 @@ class FakeModel:
         fusion = random.normal(size=(spec.visual.width + motion_width, EMBEDDING))
         classes = random.normal(size=(EMBEDDING, len(spec.labels)))
         inputs, window = request.inputs, spec.clip.frames
+        if request.model == "fgm_clip" and len(inputs["FRAMES"]) != window + 1:
+            raise RefusedError(f"FRAMES: [{window + 1},-1,-1,-1] expected")
         pixels, luma = self._stages(request)
         self._refuse_foreign(inputs)
         history = inputs.get("VISUAL_HISTORY")
@@ -65,13 +67,15 @@ class FakeModel:
             measures = (moved.mean(axis=2), np.abs(moved).mean(axis=2), pairs[:, :, 0].mean(axis=2))
             rows["MOTION"] = np.stack(measures, axis=2) @ motion_weights
         outputs: dict[str, NDArray[Any]] = {
-            "TAG": np.array([self.manifest.embedding_tag.encode()], dtype=object)
+            "TAG": np.array([self.manifest.embedding_tag.encode()], dtype=object),
+            "MODEL_TAG": np.array([self.manifest.model_tag.encode()], dtype=object),
         }
         windows = []
         for name, value in rows.items():
             outputs[f"{name}_NEW"] = value.astype(np.float32)
             kept = inputs.get(f"{name}_HISTORY", value[:, :0])
-            assert kept.shape[:2] == (tracks, window - new)
+            if kept.shape[:2] != (tracks, window - new):
+                raise RefusedError(f"{name}_HISTORY: expected [{tracks},{window - new},-1]")
             assert np.isfinite(kept).all()
             assert kept.any(axis=2).all()
             windows.append(np.concatenate([kept, value], axis=1))
@@ -123,6 +127,15 @@ def manifest() -> PublicManifest:
         dt=spec.clip.dt,
         spec=spec,
         limits=Limits(max_tracks=3, max_rows=16, max_side=640, max_pixels=640 * 480),
+    )
+
+
+@pytest.fixture(scope="session")
+def renamed(manifest: PublicManifest) -> PublicManifest:
+    """A release that differs in its class file alone: the same classes in another order."""
+    spec = manifest.spec
+    return manifest.replace(
+        release=8, model_tag="n" * 16, spec=spec.replace(classes=spec.classes[::-1])
     )
 
 

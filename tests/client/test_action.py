@@ -18,6 +18,7 @@ from fgmclip.client import (
     ModelNotFoundError,
     RefusedError,
     ServerError,
+    TagMismatchError,
     Timeouts,
 )
 from fgmclip.client.manifest import parse_manifest
@@ -55,6 +56,22 @@ def test_refresh_reads_what_is_published_now(
     assert client.manifest.release == 8
 
 
+def test_a_failed_refresh_keeps_the_manifest(
+    client: ActionClient, transport: MockTransport, manifest: PublicManifest
+) -> None:
+    assert client.manifest == manifest
+    transport.manifest = manifest.replace(release=8)
+
+    def down(*args: object, **options: object) -> Any:
+        raise ConnectError("down")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transport, "model_parameters", down)
+        with pytest.raises(ConnectError):
+            client.refresh()
+        assert client.manifest == manifest
+
+
 def test_a_decision_names_the_likeliest_class(
     client: ActionClient, manifest: PublicManifest
 ) -> None:
@@ -79,7 +96,7 @@ def test_frames_timeout_and_colour_reach_the_server(transport: MockTransport) ->
     assert request.model == "fgm_clip"
     np.testing.assert_array_equal(request.inputs["FRAMES"], frames)
     assert set(request.inputs) == {"FRAMES"}
-    assert request.outputs == ("LOGITS", "PROBABILITIES", "EMBEDDING")
+    assert request.outputs == ("LOGITS", "PROBABILITIES", "EMBEDDING", "MODEL_TAG")
     assert request.parameters == {"color_matrix": "bt709", "color_range": "full"}
     assert request.timeout_seconds == 7
 
@@ -175,8 +192,49 @@ def test_an_unknown_colour_is_not_sent(
 
 def test_an_answer_with_other_classes_is_refused(client: ActionClient, model: Any) -> None:
     model.probabilities = np.full(11, 1 / 11, np.float32)
-    with pytest.raises(ManifestError, match=r"expected \[R,12\] .* got \[1, 11\]"):
+    with pytest.raises(ManifestError, match=r"expected \[R,12\] .* got \[1, 11\]; .* export"):
         client.classify_window(clip())
+
+
+@pytest.mark.parametrize("classes", [12, 5])
+def test_another_release_answers_under_its_own_labels(
+    client: ActionClient,
+    transport: MockTransport,
+    model: Any,
+    renamed: PublicManifest,
+    classes: int,
+) -> None:
+    client.classify_window(clip())
+    spec = renamed.spec.replace(classes=renamed.spec.classes[:classes])
+    transport.manifest = model.manifest = renamed.replace(spec=spec)
+    decision = client.classify_window(clip())
+    assert client.manifest.release == 8
+    assert decision.label == spec.labels[int(decision.probabilities.argmax())]
+    transport.requests.clear()
+    for decision in client.classify_tracks(clip(), boxes(2)):
+        assert decision.label == spec.labels[int(decision.probabilities.argmax())]
+    assert len(transport.requests) == 1
+
+
+def test_an_answer_of_a_release_that_is_not_published_is_refused(
+    client: ActionClient, transport: MockTransport, model: Any, renamed: PublicManifest
+) -> None:
+    model.manifest = renamed
+    with pytest.raises(TagMismatchError, match=r"MODEL_TAG: expected m+ as in the .* got n+"):
+        client.classify_window(clip())
+    assert len(transport.requests) == 3
+
+
+def test_a_release_with_another_window_says_how_many_frames_it_takes(
+    client: ActionClient, transport: MockTransport, model: Any, renamed: PublicManifest
+) -> None:
+    client.classify_window(clip())
+    shorter = renamed.spec.clip.replace(frames=4, window_seconds=0.5)
+    spec = renamed.spec.replace(clip=shorter)
+    transport.manifest = model.manifest = renamed.replace(spec=spec)
+    with pytest.raises(RefusedError, match=r"expected 5 frames .* got 9"):
+        client.classify_window(clip())
+    assert client.classify_window(clip(frames=5)).label in spec.labels
 
 
 def test_an_answer_of_nan_is_refused(client: ActionClient, model: Any) -> None:
@@ -227,14 +285,14 @@ def test_a_failed_reading_of_the_manifest_is_tried_again(manifest: PublicManifes
 
 def test_another_format_is_refused_before_its_fields(manifest: PublicManifest) -> None:
     with pytest.raises(
-        ManifestError, match="expected a manifest of format 1, got 2; use the version"
+        ManifestError, match=r"expected a manifest of format 2, got 1; .* or export it again"
     ):
-        parse_manifest('{"format": 2, "everything": "else"}', "host:1")
+        parse_manifest('{"format": 1, "everything": "else"}', "host:1")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', '"x"'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 2}', '"x"'])
 def test_what_is_no_manifest_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(ManifestError, match="expected a manifest of format 1") as caught:
+    with pytest.raises(ManifestError, match="expected a manifest of format 2") as caught:
         parse_manifest(text, "host:1")
     assert "\n" not in str(caught.value)
 
@@ -277,3 +335,34 @@ def test_a_video_averages_its_windows(
     assert result.probability == pytest.approx(mean.max(), rel=1e-6)
     assert [value for _, value in result.top] == pytest.approx(sorted(mean)[::-1][:5], rel=1e-6)
     assert result.latency_ms >= 0
+
+
+def test_all_windows_of_a_video_are_one_releases(
+    client: ActionClient,
+    transport: MockTransport,
+    model: Any,
+    renamed: PublicManifest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorter = renamed.spec.clip.replace(frames=4, window_seconds=0.5)
+    begun: list[ClipSpec] = []
+
+    def windows(path: Path, spec: ClipSpec) -> Iterator[Window]:
+        begun.append(spec)
+        for index in range(3):
+            if index == 2 and len(begun) < 3:
+                # One release with its classes in another order, then one with another window.
+                spec_now = renamed.spec if len(begun) == 1 else renamed.spec.replace(clip=shorter)
+                transport.manifest = model.manifest = renamed.replace(
+                    model_tag=f"n{len(begun)}", spec=spec_now
+                )
+            yield Window(index * 0.5, clip(index, frames=spec.frames + 1), 8, False, None, None)
+
+    monkeypatch.setattr("fgmclip.video.windows.read_windows", windows)
+    result = client.classify("some.mp4")
+    assert [spec.frames for spec in begun] == [8, 8, 4]
+    assert result.windows == 3
+    single = [client.classify_window(clip(seed, frames=5)).probabilities for seed in range(3)]
+    mean = np.mean(single, axis=0)
+    assert result.label == renamed.spec.labels[int(mean.argmax())]
+    assert result.probability == pytest.approx(mean.max(), rel=1e-6)

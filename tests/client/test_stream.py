@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fgmclip.client import (
     ActionClient,
     ConnectError,
+    Decision,
     MockRequest,
     MockTransport,
     RefusedError,
@@ -89,6 +90,7 @@ def test_what_travels_with_a_request(
         "PROBABILITIES",
         "EMBEDDING",
         "VISUAL_NEW",
+        "MODEL_TAG",
         "MOTION_NEW",
         "TAG",
     }
@@ -111,6 +113,7 @@ def test_an_edge_session_sends_the_u8_stages_of_its_own_colours(manifest: Public
             "VISUAL_NEW": np.zeros((1, new, width), np.float32),
             "MOTION_NEW": np.zeros((1, new, motion_width), np.float32),
             "TAG": np.array([manifest.embedding_tag.encode()], dtype=object),
+            "MODEL_TAG": np.array([manifest.model_tag.encode()], dtype=object),
         }
 
     transport = MockTransport(manifest, answer)
@@ -223,17 +226,88 @@ def test_a_history_of_another_release_is_refused_until_reset(
     session.push(samples[9:11])
 
 
-def test_a_full_window_under_another_release_is_noticed(
-    client: ActionClient, transport: MockTransport, model: Any, manifest: PublicManifest
+def named(decision: Decision, manifest: PublicManifest) -> bool:
+    """Return whether the likeliest actions are called as a release calls them."""
+    labels = dict(zip(manifest.spec.labels, decision.probabilities.tolist(), strict=True))
+    return all(labels[label] == probability for label, probability in decision.top)
+
+
+def test_a_full_window_is_answered_by_whatever_release_is_served(
+    client: ActionClient, transport: MockTransport, model: Any, renamed: PublicManifest
 ) -> None:
     session = StreamSession(client)
     assert client.manifest.release == 7
-    transport.manifest = model.manifest = manifest.replace(release=8, embedding_tag="f" * 16)
-    with pytest.raises(TagMismatchError, match=r"TAG: expected e+ as in the manifest, got f+"):
-        session.push(video(9))
-    assert session.empty
-    assert session.push(video(9)).label
+    model.weights = 1
+    transport.manifest = model.manifest = renamed.replace(embedding_tag="f" * 16)
+    samples = video(10)
+    decision = session.push(samples[:9])
     assert client.manifest.release == 8
+    assert named(decision, renamed)
+    np.testing.assert_array_equal(decision.logits, client.classify_window(samples[:9]).logits)
+    session.push(samples[8:10])
+
+
+@pytest.mark.parametrize("edge", [False, True])
+def test_a_release_with_another_head_goes_on_with_the_history(
+    client: ActionClient,
+    transport: MockTransport,
+    model: Any,
+    manifest: PublicManifest,
+    renamed: PublicManifest,
+    edge: bool,
+) -> None:
+    samples = video(14)
+    session = StreamSession(client, edge=edge)
+    session.push(samples[:9])
+    for end, release in enumerate((manifest, renamed, renamed, manifest), start=10):
+        transport.manifest = model.manifest = release
+        decision = session.push(samples[end - 2 : end])
+        assert named(decision, release)
+        assert transport.requests[-1].inputs["VISUAL_HISTORY"].shape[1] == WINDOW - 1
+        clip = client.classify_window(samples[end - 9 : end])
+        np.testing.assert_allclose(decision.logits, clip.logits, atol=1e-4)
+
+
+def test_tracks_of_a_release_with_fewer_classes(
+    client: ActionClient, transport: MockTransport, model: Any, renamed: PublicManifest
+) -> None:
+    samples = video(10)
+    session = StreamSession(client)
+    session.push_tracks(samples[:9], boxes(2, 9))
+    fewer = renamed.replace(spec=renamed.spec.replace(classes=renamed.spec.classes[:5]))
+    transport.manifest = model.manifest = fewer
+    decided = session.push_tracks(samples[8:10], boxes(2, 2))
+    assert [len(decision.probabilities) for decision in decided] == [5, 5]
+    assert all(named(decision, fewer) for decision in decided)
+
+
+def test_a_window_of_another_length_loses_the_history(
+    client: ActionClient, transport: MockTransport, model: Any, renamed: PublicManifest
+) -> None:
+    samples = video(10)
+    session = StreamSession(client)
+    session.push(samples[:9])
+    # dt is the same, so the embeddings' tag is.
+    clip = renamed.spec.clip.replace(frames=4, window_seconds=0.5)
+    transport.manifest = model.manifest = renamed.replace(spec=renamed.spec.replace(clip=clip))
+    with pytest.raises(TagMismatchError, match="reset the session"):
+        session.push(samples[8:10])
+    session.reset()
+    assert session.push(samples[5:10]).label
+
+
+def test_an_answer_that_no_manifest_names_is_refused(
+    client: ActionClient, transport: MockTransport, model: Any, renamed: PublicManifest
+) -> None:
+    session = StreamSession(client)
+    session.push(video(9))
+    # The manifest still is the old one's, the answers are the new one's.
+    model.manifest = renamed
+    with pytest.raises(TagMismatchError, match=r"MODEL_TAG: expected m+ as in the .* got n+"):
+        session.push(video(2))
+    assert not session.empty
+    transport.manifest = renamed
+    assert named(session.push(video(2)), renamed)
 
 
 def test_other_refusals_are_not_taken_for_a_foreign_tag(

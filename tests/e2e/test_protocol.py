@@ -59,11 +59,13 @@ def example() -> str:
 def released(
     tmp_path_factory: pytest.TempPathFactory, tritonserver: None
 ) -> Iterator[tuple[Repository, EmbeddedServer]]:
-    """A server of a small model, and a second release beside the one that it serves."""
+    """A server of a small model; release 2 has other weights, 3 has 1's and other labels."""
     spec = preset("demo").replace(name="small", clip={"frames": WINDOW, "window_seconds": 0.5})
     path = tmp_path_factory.mktemp("protocol") / "repository"
     for seed in (1, 2):
         export_release(build_model(spec, seed=seed), path)
+    renamed = build_model(spec.replace(classes=spec.classes[::-1]), seed=1)
+    export_release(renamed, path)
     repository = Repository(path)
     repository.activate(1)
     with EmbeddedServer(path) as server:
@@ -78,7 +80,8 @@ def test_the_example_alone_follows_a_stream_over_releases(
     protoc(tmp_path, "--python_out=.", "--grpc_python_out=.")
     (tmp_path / "watch.py").write_text(example())
     (tmp_path / "alone.py").write_text(ALONE)
-    frames = moving_clip(800, frames=14)
+    frames = moving_clip(800, frames=18)
+    changes = {9: 2, 12: 1, 14: 3}
     known = np.concatenate([frames[:1], frames])
     command = [sys.executable, "-W", "error", "alone.py", "watch.py", server.url, "128", "96"]
     with (
@@ -91,8 +94,8 @@ def test_the_example_alone_follows_a_stream_over_releases(
         assert watching.stdout is not None
         samples = []
         for index, frame in enumerate(frames):
-            if index == 9:
-                repository.activate(2)
+            if index in changes:
+                repository.activate(changes[index])
                 server.reload()
                 client.refresh()
             watching.stdin.write(frame.tobytes())
@@ -109,7 +112,8 @@ def test_the_example_alone_follows_a_stream_over_releases(
             samples.append(said["samples"])
         watching.stdin.close()
         assert watching.wait(timeout=20) == 0
-    assert samples == [4, 1, 1, 1, 1, 1, 4, 1, 1, 1, 1]
+    # Release 3 has the encoders of release 1.
+    assert samples == [4, 1, 1, 1, 1, 1, 4, 1, 1, 4, 1, 1, 1, 1, 1]
 
 
 def test_the_proto_file_is_part_of_the_published_protocol(tmp_path: Path) -> None:

@@ -254,6 +254,8 @@ FAULTS: list[Fault] = [
           lambda config: setattr(config.instance_group[0], "count", 0))),
     Fault("parameter", "window__r1/config.pbtxt", EXPORT, in_step("window",
           lambda config: setattr(config.parameters["embedding_tag"], "string_value", "0"))),
+    Fault("parameter", "classify__r1/config.pbtxt", EXPORT, in_step("classify",
+          lambda config: setattr(config.parameters["model_tag"], "string_value", "0"))),
     Fault("parameter", "preprocess__r1/config.pbtxt", EXPORT, in_step("preprocess",
           lambda config: config.parameters.pop("limits"))),
     Fault("runtime", ENCODER, EXPORT, in_step("clip_image_encoder",

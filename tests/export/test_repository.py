@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,9 +161,23 @@ def test_prune_keeps_what_serves(repository: Repository) -> None:
 def test_an_unknown_format_is_refused_with_the_remedy(repository: Repository) -> None:
     publish(repository)
     path = repository.path / "manifest-r1.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
     with pytest.raises(RepositoryError, match="export the release again with this version"):
         repository.manifest(1)
+
+
+def test_a_release_is_published_over_one_of_another_format(repository: Repository) -> None:
+    publish(repository)
+    for path in (
+        repository.path / "manifest-r1.json",
+        *(repository.path / name / "config.pbtxt" for name in ENSEMBLES),
+    ):
+        text = path.read_text()
+        path.write_text(re.sub(r'(format\\?": ?)2', r"\g<1>1", text))
+        assert path.read_text() != text
+    assert publish(repository) == 2
+    assert repository.active() == dict.fromkeys(ENSEMBLES, 2)
+    assert repository.prune(1) == [1]
 
 
 def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:

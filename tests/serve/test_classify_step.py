@@ -56,7 +56,8 @@ def test_probabilities_sum_to_one_however_large_the_logits(values: list[float]) 
 
 
 def test_the_class_file_can_be_replaced_by_one_with_other_classes(tmp_path: Path) -> None:
-    config = StepConfig(tmp_path, {"classes": "classes.npz"}, ("EMBEDDING",), ("LOGITS",))
+    parameters = {"classes": "classes.npz", "model_tag": "0123abcd"}
+    config = StepConfig(tmp_path, parameters, ("EMBEDDING",), ("LOGITS",))
     embedding = {"EMBEDDING": np.array([[2, 3]], np.float32)}
     for count in (3, 2):
         arrays = {name: value[:count] for name, value in LINEAR.items()}
@@ -64,3 +65,12 @@ def test_the_class_file_can_be_replaced_by_one_with_other_classes(tmp_path: Path
         answer = ClassifyStep(config).answer(embedding, {})
         assert answer["PROBABILITIES"].shape == (1, count)
         np.testing.assert_array_equal(answer["EMBEDDING_COPY"], embedding["EMBEDDING"])
+
+
+@pytest.mark.parametrize("tracks", [1, 3])
+def test_one_tag_names_the_release_for_all_tracks(tmp_path: Path, tracks: int) -> None:
+    np.savez(tmp_path / "classes.npz", **LINEAR)
+    parameters = {"classes": "classes.npz", "model_tag": "0123abcd"}
+    step = ClassifyStep(StepConfig(tmp_path, parameters, ("EMBEDDING",), ("MODEL_TAG",)))
+    answer = step.answer({"EMBEDDING": np.ones((tracks, 2), np.float32)}, {})
+    assert answer["MODEL_TAG"].tolist() == [b"0123abcd"]

@@ -107,6 +107,22 @@ def test_it_delivers_in_order_and_in_batches(
     assert (status.sink, status.delivered, status.failures, status.waiting) == ("sink", 150, 0, 0)
 
 
+def test_it_does_not_wait_on_when_the_receiver_is_back(
+    outbox: Outbox, sink: FakeSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "FIRST_RETRY_SECONDS", 60.0)
+    monkeypatch.setattr(courier, "LONGEST_RETRY_SECONDS", 60.0)
+    sink.failure = SinkUnavailableError("nobody there")
+    waiting = Courier("sink", sink, outbox)
+    waiting.start()
+    outbox.accept(opened(1))
+    until(lambda: bool(sink.attempts))
+    sink.failure = None
+    waiting.hurry()
+    until(lambda: sink.had == [1])
+    waiting.stop(0)
+
+
 @pytest.mark.parametrize("failure", [SinkUnavailableError("nobody there"), KeyError("s3cret")])
 def test_it_goes_on_after_any_failure(
     running: Courier,

@@ -205,22 +205,28 @@ def test_the_manifest_is_read_before_a_frame_is_taken(
     assert stream.push(frame_of(0), 0.0) == []
 
 
-def test_a_release_with_other_classes_is_noticed(world: Any, frame_of: Any) -> None:
+@pytest.mark.parametrize("classes", [slice(None, -1), slice(None, None, -1)])
+def test_a_release_with_other_classes_goes_on_with_the_history(
+    world: Any, frame_of: Any, classes: slice
+) -> None:
     stream = StreamClient(world.client())
     for index in range(9):
         stream.push(frame_of(index), index * DT)
     spec = world.manifest.spec
-    fewer = spec.replace(classes=spec.classes[:-1])
-    world.release(8, spec=fewer)
-    # The encoders are those of before: no tag tells.
+    world.release(8, spec=spec.replace(classes=spec.classes[classes]))
+    # The encoders are those of before.
     world.model.manifest = world.transport.manifest = world.model.manifest.replace(
         embedding_tag=world.manifest.embedding_tag
     )
     world.model.weights = 0
-    (item,) = stream.push(frame_of(9), 9 * DT)
-    assert isinstance(item, StreamDecision)
-    assert item.model_tag == "m8"
-    assert len(item.decision.probabilities) == len(fewer.labels)
+    labels = world.model.manifest.spec.labels
+    for index in (9, 10):
+        (item,) = stream.push(frame_of(index), index * DT)
+        assert isinstance(item, StreamDecision)
+        assert (item.index, item.samples, item.skipped_decisions) == (index, 1, 0)
+        assert item.model_tag == "m8"
+        assert item.decision.label == labels[int(item.decision.probabilities.argmax())]
+        world.check(item, 0)
 
 
 def test_a_release_that_takes_other_samples_starts_a_new_stream(world: Any, frame_of: Any) -> None:

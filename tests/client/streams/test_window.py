@@ -263,6 +263,33 @@ def test_a_tag_that_is_not_the_manifests_is_refused(
     assert window.due
 
 
+def test_a_release_with_another_head_keeps_the_history(
+    manifest: PublicManifest, renamed: PublicManifest, world: Any, camera: Any
+) -> None:
+    window = SlidingWindow(manifest)
+    for index in range(9):
+        window.add(camera.sample(index, "abcde"))
+        if window.due:
+            decide(window, world.model)
+    window.add(camera.sample(9, "abcde"))
+    # The release changes between the two requests of one decision.
+    first, second = window.requests()
+    answers = [answer(world.model, first)]
+    world.model.manifest = world.transport.manifest = renamed
+    answers.append(answer(world.model, second))
+    with pytest.raises(TagMismatchError, match=r"MODEL_TAG: expected m+ as in the .* got n+"):
+        window.take(answers)
+    assert window.adopt(renamed) is None
+    made = decide(window, world.model)
+    assert [(item.track, item.index, item.samples) for item in made] == [
+        (track, 9, 1) for track in "abcde"
+    ]
+    for item in made:
+        world.check(item, 0)
+        best = int(item.decision.probabilities.argmax())
+        assert item.decision.label == renamed.spec.labels[best]
+
+
 def test_a_release_that_takes_other_samples_starts_a_new_window(
     manifest: PublicManifest, camera: Any, raw_camera: Any
 ) -> None:
