@@ -101,7 +101,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any
             {
                 "source": Path(source).name if "://" not in source else source.partition("//")[0],
                 "state": states[f"bad{number}"].state,
-                "cause": states[f"bad{number}"].cause,
+                "cause": states[f"bad{number}"].cause.replace(f"{folder}/", ""),
                 "decisions": states[f"bad{number}"].decisions,
             }
             for number, source in enumerate(hostile)
