@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from rich.console import Console
 from rich.table import Table
+
+from fgmclip.spec import FgmclipError
+
+REGRESSION = 3
+"""Exit code when a bar is missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +66,31 @@ def bars_table(bars: Sequence[Bar]) -> Table:
             style="green" if bar.reached else "red",
         )
     return table
+
+
+def run_bench(
+    arguments: argparse.Namespace,
+    measure: Callable[[argparse.Namespace, Console], tuple[dict[str, Any], list[Bar]]],
+    tables: Callable[[dict[str, Any]], Sequence[Table]],
+) -> int:
+    """Measure, print tables and bars, write the figures to `--json`, and return the exit status.
+
+    Args:
+        arguments: Of the command line; `json` is a file or None.
+        measure: Returns the figures, as they are written, and the bars.
+        tables: Shows the figures.
+    """
+    console = Console()
+    try:
+        figures, bars = measure(arguments, console)
+    except FgmclipError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
+        return error.exit_code
+    for table in tables(figures):
+        console.print(table)
+    if bars:
+        console.print(bars_table(bars))
+    if arguments.json:
+        written = figures | {"bars": [bar.to_json() for bar in bars]}
+        arguments.json.write_text(json.dumps(written, indent=2) + "\n")
+    return 0 if all(bar.reached for bar in bars) else REGRESSION

@@ -11,7 +11,6 @@ of the demo model.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -26,10 +25,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from fgmclip.bench.bars import Bar, bars_table
+from fgmclip.bench.bars import Bar, run_bench
 from fgmclip.bench.camera_video import camera_video
 from fgmclip.bench.machine import describe_machine
-from fgmclip.bench.overhead import REGRESSION
 from fgmclip.client import ActionClient
 from fgmclip.client.gateway.board import Board
 from fgmclip.client.gateway.config import check_config
@@ -53,20 +51,7 @@ WARM_UP_SECONDS, SECONDS, QUICK_SECONDS = 8.0, 60.0, 15.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench and return the exit status."""
-    arguments = _parse(argv)
-    console = Console()
-    try:
-        figures, bars = _run(arguments, console)
-    except FgmclipError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
-        return error.exit_code
-    console.print(_table(figures))
-    console.print(bars_table(bars))
-    if arguments.json:
-        arguments.json.write_text(
-            json.dumps(figures | {"bars": [bar.to_json() for bar in bars]}, indent=2) + "\n"
-        )
-    return 0 if all(bar.reached for bar in bars) else REGRESSION
+    return run_bench(_parse(argv), _run, lambda figures: [_table(figures)])
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any], list[Bar]]:

@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from fgmclip.bench.bars import Bar, bars_table
+from fgmclip.bench.bars import REGRESSION, Bar, bars_table
 from fgmclip.bench.engine_lineup import open_lineup
 from fgmclip.bench.engine_race import (
     Rate,
@@ -47,9 +47,6 @@ ENCODERS = ("clip_image_encoder", "motion_encoder")
 
 BARRED = "gym99"
 """The model that the bars were set for; smaller ones are no measure of a machine's products."""
-
-REGRESSION = 3
-"""Exit code when a bar is missed."""
 
 NOISY = 0.2
 """Share of disturbed rounds beyond which the reader is warned."""

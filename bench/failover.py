@@ -29,10 +29,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from fgmclip.bench.bars import Bar, bars_table
+from fgmclip.bench.bars import REGRESSION, Bar, bars_table
 from fgmclip.bench.latency import moving_frames
 from fgmclip.bench.machine import describe_machine
-from fgmclip.bench.overhead import REGRESSION, SIZES
+from fgmclip.bench.overhead import SIZES
 from fgmclip.client import ActionClient, ClientError, StreamClient, StreamDecision
 from fgmclip.client.endpoints.endpoint import EndpointStatus
 from fgmclip.client.endpoints.pool import EndpointPool, rank

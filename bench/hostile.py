@@ -10,7 +10,6 @@ writes everything. Exit code 0 when every bar is reached, else 3.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import sys
@@ -28,17 +27,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from fgmclip.bench.bars import Bar, bars_table
+from fgmclip.bench.bars import Bar, run_bench
 from fgmclip.bench.camera_video import camera_video
 from fgmclip.bench.cameras import CAMERA, camera_rows, wait_until_live
 from fgmclip.bench.machine import describe_machine
-from fgmclip.bench.overhead import REGRESSION
 from fgmclip.client.gateway.board import Board
 from fgmclip.client.gateway.config import check_config
 from fgmclip.client.gateway.gateway import Gateway
 from fgmclip.export.demo import demo_repository
 from fgmclip.serve import EmbeddedServer
-from fgmclip.spec import FgmclipError
 
 GOOD = 4
 HOSTILE = 30
@@ -54,21 +51,7 @@ WARM_UP_SECONDS, SECONDS, QUICK_SECONDS = 5.0, 40.0, 12.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench and return the exit status."""
-    arguments = _parse(argv)
-    console = Console()
-    try:
-        figures, bars = _run(arguments, console)
-    except FgmclipError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
-        return error.exit_code
-    for table in _tables(figures):
-        console.print(table)
-    console.print(bars_table(bars))
-    if arguments.json:
-        arguments.json.write_text(
-            json.dumps(figures | {"bars": [bar.to_json() for bar in bars]}, indent=2) + "\n"
-        )
-    return 0 if all(bar.reached for bar in bars) else REGRESSION
+    return run_bench(_parse(argv), _run, _tables)
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any], list[Bar]]:

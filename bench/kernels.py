@@ -23,7 +23,7 @@ from rich.progress import Progress, TaskID
 from rich.text import Text
 
 from fgmclip.bench import agreement, costs, cuda_source
-from fgmclip.bench.bars import Bar, bars_table
+from fgmclip.bench.bars import REGRESSION, Bar, bars_table
 from fgmclip.bench.flow_picture import draw_flow
 from fgmclip.bench.flow_table import SIDES, error_table, flow_bars, measure_flow, time_table
 from fgmclip.bench.flow_truth import FlowPair, read_pairs
@@ -45,9 +45,6 @@ from fgmclip.spec import FgmclipError, preset
 THREADS = 2
 PRESET = "b16"
 """Its PIXELS are 224 and its MOTION 112 pixels wide."""
-
-REGRESSION = 3
-"""Exit code when a bar is missed."""
 
 NOISY = 0.2
 """Share of disturbed rounds beyond which the reader is warned."""

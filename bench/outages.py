@@ -29,10 +29,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from fgmclip.bench.bars import Bar, bars_table
+from fgmclip.bench.bars import Bar, run_bench
 from fgmclip.bench.camera_video import Shot, camera_video, looped
 from fgmclip.bench.machine import describe_machine
-from fgmclip.bench.overhead import REGRESSION
 from fgmclip.bench.rig import Part, Subscriber, broker, gateway, triton
 from fgmclip.bench.rtsp_camera import RtspCamera, find_gstreamer, free_port
 from fgmclip.client.events.event import Event
@@ -84,23 +83,11 @@ class Outage:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench and return the exit status."""
     arguments = _parse(argv)
-    console = Console()
     missing = find_gstreamer()
     if missing is not None:
         Console(stderr=True).print(f"error: {missing}", style="red")
         return 2
-    try:
-        figures, bars = _run(arguments, console)
-    except FgmclipError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
-        return error.exit_code
-    console.print(_table(figures))
-    console.print(bars_table(bars))
-    if arguments.json:
-        arguments.json.write_text(
-            json.dumps(figures | {"bars": [bar.to_json() for bar in bars]}, indent=2) + "\n"
-        )
-    return 0 if all(bar.reached for bar in bars) else REGRESSION
+    return run_bench(arguments, _run, lambda figures: [_table(figures)])
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any], list[Bar]]:

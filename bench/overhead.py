@@ -27,7 +27,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from fgmclip.bench.bars import bars_table
+from fgmclip.bench.bars import REGRESSION, bars_table
 from fgmclip.bench.latency import moving_frames
 from fgmclip.bench.machine import describe_machine
 from fgmclip.bench.overhead_process import BareProcess, bare_plan
@@ -57,9 +57,6 @@ SIZES = {"224": (224, 224), "480p": (480, 854), "1080p": (1080, 1920)}
 """Height and width of raw frames, pixels."""
 
 STREAM_OUTPUTS = (*ANSWERS, "VISUAL_NEW", "MOTION_NEW", "TAG")
-
-REGRESSION = 3
-"""Exit code when a bar is missed."""
 
 NOISY = 0.2
 """Share of disturbed rounds beyond which the reader is warned."""

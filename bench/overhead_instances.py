@@ -23,8 +23,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from fgmclip.bench.bars import Bar, bars_table
-from fgmclip.bench.overhead import REGRESSION, requests
+from fgmclip.bench.bars import REGRESSION, Bar, bars_table
+from fgmclip.bench.overhead import requests
 from fgmclip.bench.overhead_race import Case
 from fgmclip.client import ActionClient
 from fgmclip.export.configs import format_config, parse_config

@@ -11,7 +11,6 @@ stream. Prints a table; `--json FILE` writes everything. Exit code 0 when every 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -26,10 +25,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from fgmclip.bench.bars import Bar, bars_table
+from fgmclip.bench.bars import Bar, run_bench
 from fgmclip.bench.latency import moving_frames
 from fgmclip.bench.machine import describe_machine
-from fgmclip.bench.overhead import BARRED, REGRESSION, SIZES, export_auto
+from fgmclip.bench.overhead import BARRED, SIZES, export_auto
 from fgmclip.client import ActionClient, StreamClient, StreamDecision
 from fgmclip.client.manifest import CLIP_MODEL
 from fgmclip.export.calibration import Clips
@@ -39,7 +38,7 @@ from fgmclip.export.sources import open_model
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess
 from fgmclip.serve import EmbeddedServer
-from fgmclip.spec import PRESETS, FgmclipError
+from fgmclip.spec import PRESETS
 
 DECISION_MS, TIMES_CHEAPER = 70.0, 40.0
 """Bars of `gym99` on two cores (DESIGN.md, "Numbers to reach")."""
@@ -50,21 +49,7 @@ ROUNDS, DECISIONS = 12, 10
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench and return the exit status."""
-    arguments = _parse(argv)
-    console = Console()
-    try:
-        figures, bars = _run(arguments, console)
-    except FgmclipError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
-        return error.exit_code
-    console.print(_table(figures))
-    if bars:
-        console.print(bars_table(bars))
-    if arguments.json:
-        arguments.json.write_text(
-            json.dumps(figures | {"bars": [bar.to_json() for bar in bars]}, indent=2) + "\n"
-        )
-    return 0 if all(bar.reached for bar in bars) else REGRESSION
+    return run_bench(_parse(argv), _run, lambda figures: [_table(figures)])
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any], list[Bar]]:
