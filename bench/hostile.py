@@ -64,7 +64,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any
         status = stack.enter_context(console.status("starting Triton"))
         server = stack.enter_context(EmbeddedServer(demo_repository()))
         good = [{"name": f"good{number}", "source": str(video)} | CAMERA for number in range(GOOD)]
-        hostile = stack.enter_context(hostile_sources(folder))
+        data = Path(os.environ.get("FGMCLIP_TEST_DATA", "../shared/data")) / "hostile"
+        more = data if data.is_dir() else None
+        hostile = stack.enter_context(hostile_sources(folder, more))
         bad = [{"name": f"bad{number}", "source": one} for number, one in enumerate(hostile)]
         runs = {}
         for name, cameras in (("alone", good), ("beside them", good + bad)):
@@ -118,13 +120,17 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any
 
 
 @contextmanager
-def hostile_sources(folder: Path) -> Iterator[list[str]]:
-    """Yield at least `HOSTILE` sources; their servers run while the block does."""
+def hostile_sources(folder: Path, more: Path | None = None) -> Iterator[list[str]]:
+    """Yield at least `HOSTILE` sources; their servers run while the block does.
+
+    Args:
+        folder: Where to write those that are files.
+        more: A folder of further files.
+    """
     with ExitStack() as stack:
         sources = [str(path) for path in _files(folder)]
-        data = Path(os.environ.get("FGMCLIP_TEST_DATA", "../shared/data")) / "hostile"
-        if data.is_dir():
-            sources += sorted(str(path) for path in data.iterdir())
+        if more is not None:
+            sources += sorted(str(path) for path in more.iterdir())
         silent = stack.enter_context(_listener(b""))
         garbage = stack.enter_context(_listener(b"\x00\xffnot what you asked for\r\n\r\n" * 50))
         with socket.socket() as unused:
@@ -136,6 +142,7 @@ def hostile_sources(folder: Path) -> Iterator[list[str]]:
                 for port in (silent, garbage, closed)
             ]
         sources += ["rtsp://no-such-host.invalid/live", "webcam:9", str(folder / "missing.mp4")]
+        sources += ["/dev/zero", "/dev/null"]
         yield sources
 
 
@@ -158,6 +165,8 @@ def _files(folder: Path) -> list[Path]:
         "empty.mp4": b"",
         "text.mp4": b"this is not a video\n" * 1000,
         "list.m3u8": b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n",
+        "picture.mp4": b"\x89PNG\r\n\x1a\n" + random.bytes(1000),
+        "page.mp4": b"<!DOCTYPE html><title>Sign in to the camera</title>" * 50,
         "concat.txt": b"ffconcat version 1.0\nfile /etc/hostname\n",
     }
     for name, content in files.items():
