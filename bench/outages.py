@@ -45,8 +45,12 @@ ACTIONS = ("walk_left", "walk_right", "sit_down", "stand_up")
 WATCH_SECONDS = 40.0
 """Until what was named is compared with what was shown."""
 
-WINDOW_SECONDS, LATE_SECONDS = 0.875, 0.25
-"""From the demo's first sample to its first decision; how late a name may come."""
+WINDOW_SECONDS = 0.875
+"""From the demo's first sample to its first decision."""
+
+CLOCK_SECONDS = 0.5
+"""How well the start of the camera's video is known: its times come from when frames arrive, and
+the first ones arrive late."""
 
 STEADY_SECONDS, DOWN_SECONDS, RECOVERY_SECONDS = 20.0, 8.0, 60.0
 
@@ -266,14 +270,15 @@ def _first_decision(port: int) -> float:
 def _named(shots: Sequence[Shot], began: float, subscriber: Subscriber) -> tuple[int, int]:
     """Return how many of the actions that were shown so far an event named, and how many those are.
 
-    An event names an action if it begins while that is seen, or up to dt and a bit after it.
+    An event names an action if it begins while that is seen, as far as the clocks can tell.
     """
     past = time.time() - began - 2 * WINDOW_SECONDS
     shown = [shot for shot in shots if shot.end < past]
     events = list(subscriber.opened.values())
     named = sum(
         any(
-            label == shot.label and shot.start <= start - began <= shot.end + LATE_SECONDS
+            label == shot.label
+            and shot.start - CLOCK_SECONDS <= start - began <= shot.end + CLOCK_SECONDS
             for label, start in events
         )
         for shot in shown
