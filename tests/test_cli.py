@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,17 @@ def test_samples_are_listed_for_machines(
 def test_a_model_can_be_described_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("model", "describe", "demo", "--json") == 0
     assert json.loads(capsys.readouterr().out)["parameters"] > 3_000_000
+
+
+def test_a_missing_library_is_named_with_its_extra() -> None:
+    # A None in sys.modules makes an import fail as if the package were absent.
+    script = (
+        "import sys; sys.modules['yaml'] = None; from fgmclip.cli import main; "
+        "sys.exit(main(['watch', 'a.mp4', '--url', 'localhost:1', '--check']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "library yaml" in done.stderr
+    assert "'fgmclip[gateway]'" in done.stderr

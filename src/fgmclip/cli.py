@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from fgmclip import __version__
 from fgmclip.cli_watch import watch_command
 from fgmclip.export.tensorrt.commands import engine_app
+from fgmclip.extras import missing_library
 from fgmclip.spec.errors import FgmclipError
 
 # typer reads these annotations at run time and Python 3.10 is supported: Optional, not `| None`.
@@ -385,6 +386,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True
         )
         return error.exit_code
+    except ModuleNotFoundError as error:
+        remedy = missing_library(error)
+        if remedy is None:
+            raise
+        Console(stderr=True).print(f"error: {remedy}", style="red", markup=False, soft_wrap=True)
+        return 2
     except BrokenPipeError:
         # The reader, `head` for one, has seen enough; nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

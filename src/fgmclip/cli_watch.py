@@ -85,11 +85,14 @@ def watch_command(
         start=start,
         live=live,
     )
+    demo = not url and config is None
     if check:
+        if demo:
+            arguments = replace(arguments, urls=("the demo model, served here meanwhile",))
         run_check(given, arguments, as_json=as_json, console=console)
         raise typer.Exit
     with ExitStack() as stack:
-        if not url and config is None:
+        if demo:
             arguments = replace(arguments, urls=(stack.enter_context(_demo_server()),))
         code = run_watch(
             given,
