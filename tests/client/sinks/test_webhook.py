@@ -135,22 +135,23 @@ def test_such_answers_are_for_good(
 @pytest.mark.parametrize(
     ("value", "least", "most"),
     [
-        ("17", 17, 17),
-        (formatdate(time.time() + 3600, usegmt=True), 3500, 3601),
-        (formatdate(0, usegmt=True), 0, 0),
-        ("soon", 0, 0),
-        ("-5", 0, 0),
+        (lambda: "17", 17, 17),
+        (lambda: formatdate(time.time() + 3600, usegmt=True), 3500, 3601),
+        (lambda: formatdate(0, usegmt=True), 0, 0),
+        (lambda: "soon", 0, 0),
+        (lambda: "-5", 0, 0),
     ],
+    ids=["seconds", "a date", "a past date", "words", "a negative number"],
 )
 def test_retry_after_is_passed_on(
     receiver: Receiver,
     connect: Callable[..., WebhookSink],
     make_event: MakeEvent,
-    value: str,
+    value: Callable[[], str],
     least: float,
     most: float,
 ) -> None:
-    receiver.status, receiver.headers = 503, {"Retry-After": value}
+    receiver.status, receiver.headers = 503, {"Retry-After": value()}
     with pytest.raises(SinkUnavailableError) as caught:
         connect().deliver([make_event()])
     assert least <= caught.value.retry_seconds <= most
