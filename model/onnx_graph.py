@@ -143,7 +143,7 @@ def multiply_adds(graph: onnx.ModelProto) -> int:
 
 
 def _node_multiply_adds(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
-    if node.op_type not in ("MatMul", "Gemm", "Conv"):
+    if node.op_type not in ("MatMul", "Gemm", "Conv", "Einsum"):
         return 0
     try:
         left, right = shapes[node.input[0]], shapes[node.input[1]]
@@ -151,6 +151,12 @@ def _node_multiply_adds(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> i
     except KeyError as error:
         raise GraphError(f"{node.name}: the shape of {error} is unknown") from error
     attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    if node.op_type == "Einsum":
+        equation = attributes["equation"].decode().replace(" ", "")
+        letters = equation.partition("->")[0].replace(",", "")
+        if len(letters) != len(left) + len(right) or not letters.isalpha():
+            raise GraphError(f"{node.name}: expected a product of two tensors, got {equation}")
+        return math.prod(dict(zip(letters, (*left, *right), strict=True)).values())
     if node.op_type == "Conv":
         depth = math.prod(right[1:])
     else:

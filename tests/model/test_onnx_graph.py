@@ -111,3 +111,24 @@ def test_what_does_not_export_is_refused(tiny: SpecFactory) -> None:
         to_onnx(model, "motion_encoder")
     with pytest.raises(GraphError, match=r"model\.eval"):
         to_onnx(model.train(), "fusion_head")
+
+
+@pytest.mark.parametrize(
+    ("equation", "left", "right", "expected"),
+    [
+        ("bhqd,bhkd->bhqk", [1, 2, 5, 7], [1, 2, 6, 7], 2 * 5 * 6 * 7),
+        ("ij,jk->ik", [3, 4], [4, 5], 60),
+    ],
+)
+def test_products_written_as_einsum_are_counted(
+    equation: str, left: list[int], right: list[int], expected: int
+) -> None:
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("left", left), ("right", right))
+    ]
+    output = onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, None)
+    node = onnx.helper.make_node("Einsum", ["left", "right"], ["out"], equation=equation)
+    graph = onnx.helper.make_graph([node], "einsum", inputs, [output])
+    opset = [onnx.helper.make_opsetid("", OPSET)]
+    assert multiply_adds(onnx.helper.make_model(graph, opset_imports=opset)) == expected
