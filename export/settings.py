@@ -96,7 +96,7 @@ def serving_settings(
         found.append(_instances(step, target))
         if step in PARTS:
             found.append(_batching(step, spec, times.get(step)))
-        if step in (*ENTRANCES, *ENCODERS):
+        if step in ENTRANCES:
             found.append(_queue(step, spec, times))
         found.append(_warm_up(step, config, spec))
     return tuple(found)
@@ -179,11 +179,14 @@ def _batching(step: str, spec: ModelSpec, times: EngineTimes | None) -> ServingS
 
 
 def _queue(step: str, spec: ModelSpec, times: Mapping[str, EngineTimes]) -> ServingSetting:
-    """Bound a queue, so that an overloaded server refuses at once instead of answering too late."""
+    """Bound a queue, so that an overloaded server refuses at once instead of answering too late.
+
+    Only where a request enters: after a step in the middle of an ensemble had refused some, Triton
+    2.51 answered no request of that ensemble any more, even when all others had gone.
+    """
     window = spec.clip.window_seconds * 1e3
-    # What enters may wait for the slowest engine; an engine's own queue only for itself.
-    slowest = max(times, key=lambda part: times[part].clip, default=None)
-    relevant = slowest if step in ENTRANCES else step
+    # What enters may wait for the slowest engine.
+    relevant = max(times, key=lambda part: times[part].clip, default=None)
     known = times.get(relevant) if relevant is not None else None
     if known is None:
         # A clip may well take as long as its window where nobody measured it.

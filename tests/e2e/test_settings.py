@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fgmclip.client import ActionClient, Decision, OverloadedError
+from fgmclip.client import ActionClient, Decision, OverloadedError, StreamSession, Timeouts
 from fgmclip.export.configs import format_config, parse_config
 from fgmclip.export.settings import apply_settings, serving_settings
 from fgmclip.serve import EmbeddedServer
 from fgmclip.spec import preset
 
 MovingClip = Callable[..., NDArray[np.uint8]]
+
+BURST = 200
+"""More requests at once than any queue of a server holds."""
 
 
 def settled(repository: Path, path: Path, change: Callable[[str, Any], None]) -> Path:
@@ -79,3 +82,29 @@ def test_an_overloaded_server_refuses_and_recovers(
         words = {"full queue": "Exceeds maximum queue size", "long wait": "Request timeout expired"}
         assert all(words[fault] in str(error) for error in refused)
         assert client.classify_window(clip).label
+
+
+@pytest.mark.parametrize("edge", [False, True])
+def test_a_burst_leaves_nothing_stuck(
+    repository: Path, moving_clip: MovingClip, tmp_path: Path, edge: bool
+) -> None:
+    frames = moving_clip(0, frames=9)
+    path = settled(repository, tmp_path / "settled", lambda step, config: None)
+    timeouts = Timeouts(request_seconds=40)
+    with EmbeddedServer(path) as server, ActionClient(server.url, timeouts=timeouts) as client:
+        client.classify_window(frames)
+
+        def ask(decisions: int) -> int:
+            session, refused = StreamSession(client, edge=edge), 0
+            for _ in range(decisions):
+                try:
+                    session.push(frames if session.empty else frames[-2:])
+                except OverloadedError:
+                    refused += 1
+            return refused
+
+        with ThreadPoolExecutor(BURST) as pool:
+            refused = sum(pool.map(ask, [40] * BURST))
+        assert refused
+        assert ask(1) == 0
+        assert client.classify_window(frames).label

@@ -108,14 +108,10 @@ def test_where_a_step_runs_stays_as_the_target_has_it() -> None:
 
 def test_a_queue_is_as_deep_as_can_be_answered_in_time() -> None:
     found, settings = settled()
-    policy = found["clip_image_encoder"].dynamic_batching.default_queue_policy
+    policy = found["preprocess"].dynamic_batching.default_queue_policy
     assert policy.default_timeout_microseconds == CLIPS_DEEP * 400_000
     assert policy.max_queue_size == 66
     assert policy.timeout_action == policy.REJECT
-    # A window is longer than ten clips of the motion encoder.
-    motion = found["motion_encoder"].dynamic_batching.default_queue_policy
-    assert motion.default_timeout_microseconds == 1_000_000
-    assert motion.max_queue_size == 125
     for entrance in ENTRANCES:
         assert found[entrance].dynamic_batching.default_queue_policy == policy
     queue = {(item.model, item.setting): item for item in settings}["preprocess", "queue"]
@@ -125,15 +121,22 @@ def test_a_queue_is_as_deep_as_can_be_answered_in_time() -> None:
     }
 
 
-def test_nothing_is_refused_after_the_encoders_worked_for_it() -> None:
+def test_a_queue_is_a_window_long_where_ten_clips_are_shorter() -> None:
+    found, _ = settled(gate=Gate(clip_image_encoder=(50.0, 10.0), motion_encoder=(20.0, 5.0)))
+    policy = found["preprocess"].dynamic_batching.default_queue_policy
+    assert policy.default_timeout_microseconds == 1_000_000
+    assert policy.max_queue_size == 100
+
+
+def test_nothing_is_refused_once_it_has_entered() -> None:
     found, _ = settled()
-    for step in ("window", "fusion_head", "classify"):
+    for step in (*ENCODERS, "window", "fusion_head", "classify"):
         assert not found[step].dynamic_batching.HasField("default_queue_policy")
 
 
 def test_without_a_gate_the_reason_is_that_nothing_was_measured() -> None:
     found, settings = settled(gate=None)
-    for step in (*ENTRANCES, *ENCODERS):
+    for step in ENTRANCES:
         policy = found[step].dynamic_batching.default_queue_policy
         assert policy.default_timeout_microseconds == CLIPS_DEEP * 1_000_000
         assert policy.max_queue_size == UNMEASURED_QUEUE
