@@ -30,7 +30,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from fgmclip.bench.bars import REGRESSION, Bar, bars_table
-from fgmclip.bench.latency import moving_frames
+from fgmclip.bench.frames import moving_frames
 from fgmclip.bench.machine import describe_machine
 from fgmclip.bench.overhead import SIZES
 from fgmclip.client import ActionClient, ClientError, StreamClient, StreamDecision

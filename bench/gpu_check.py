@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 GPU_QUERY = ("nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader")
 
-EXTRAS = "serve,export,bench,gpu,cuda"
+EXTRAS = "serve,export,bench,gpu,rtx,cuda"
 
 TEST_TOOLS = ("pytest>=8", "hypothesis>=6.100", "openvino>=2025.0")
 """What tests and export import beside; `dev` would bring the onnxruntime that has no GPU."""
@@ -117,8 +117,8 @@ def stages(out: Path) -> tuple[Stage, ...]:
         Stage("engines", ((fgmclip, "engine", "build", models),), needs=("export",), minutes=60),
         Stage(
             "latency",
-            ((python, "bench/latency.py", "--json", str(out / "latency.json")),),
-            needs=("install",),
+            ((python, "bench/latency.py", "--quick", "--out", str(out)),),
+            needs=("install", "CUDA kernels"),
         ),
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from fgmclip.bench.bars import REGRESSION, bars_table
-from fgmclip.bench.latency import moving_frames
+from fgmclip.bench.frames import moving_frames
 from fgmclip.bench.machine import describe_machine
 from fgmclip.bench.overhead_process import BareProcess, bare_plan
 from fgmclip.bench.overhead_race import Arrays, Case, Comparison, compare

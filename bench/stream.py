@@ -26,7 +26,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from fgmclip.bench.bars import Bar, run_bench
-from fgmclip.bench.latency import moving_frames
+from fgmclip.bench.frames import moving_frames
 from fgmclip.bench.machine import describe_machine
 from fgmclip.bench.overhead import BARRED, SIZES, export_auto
 from fgmclip.client import ActionClient, StreamClient, StreamDecision

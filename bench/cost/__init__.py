@@ -1,0 +1,1 @@
+"""The paper's cost tables: what was reported, what was measured here, and against what."""
