@@ -123,3 +123,13 @@ def test_a_file_that_is_not_ours_is_refused(tmp_path: Path, text: str, message: 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: expected a readable text file"):
         read_config(tmp_path / "none.yaml")
+
+
+def test_the_example_of_the_document_is_valid(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[3] / "docs" / "watch.md").read_text()
+    file = tmp_path / "watch.yaml"
+    file.write_text(document.partition("```yaml\n")[2].partition("```")[0])
+    passwords = dict.fromkeys(("DOOR_PASSWORD", "MQTT_PASSWORD", "WEBHOOK_KEY"), "hunter2")
+    settings = check_config(read_config(file), "watch.yaml", passwords)
+    assert [camera.name for camera in settings.cameras] == ["door", "archive"]
+    assert settings.sinks.mqtt is not None
