@@ -174,10 +174,9 @@ class Deciding:
         self.outdated = self.outdated or reset.reason == "release"
         if reset.reason != "tracks":
             self._board.reset(reset.reason)
+            self._held.clear()
         if reset.skipped_decisions:
             self._board.skipped(reset.skipped_decisions)
-        if reset.reason != "tracks":
-            self._held.clear()
         for track in reset.ended:
             self._held.pop(track, None)
             self._accept(self._tracker.lose(track))

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from fgmclip.client.answers import UNKNOWN
 from fgmclip.client.endpoints.pool import EndpointPool
+from fgmclip.client.errors import SettingsError
 from fgmclip.client.events.courier import Courier, CourierStatus
 from fgmclip.client.events.event import Event
 from fgmclip.client.events.outbox import Outbox
@@ -95,7 +96,7 @@ class Gateway:
             if settings.web is not None:
                 self._page = LivePage(self.board, settings.web.port, settings.web.host)
                 log.info("live page at %s", self._page.start())
-            self._start_sinks(settings)
+            self._start_sinks(settings.sinks)
             self._start_cameras(settings)
         except BaseException:
             self._end()
@@ -135,35 +136,55 @@ class Gateway:
         """Go over to other settings: what did not change goes on undisturbed.
 
         Raises:
-            ConfigError: Something changed that only a restart can change; nothing was changed.
+            SettingsError: An address has no meaning, or something changed that only a restart can
+                change: the old settings go on.
         """
         with self._changing:
             old = self._settings
             for name in _FIXED:
                 if getattr(old, name) != getattr(settings, name):
                     raise ConfigError(f"{name}: cannot change while running; restart the gateway")
+            # All that may be refused comes before anything is stopped for good.
+            pool = None if settings.servers == old.servers else _pool(settings)
+            try:
+                self._change_sinks(old.sinks, settings.sinks)
+            except SettingsError:
+                if pool is not None:
+                    pool.close()
+                raise
             self._settings = settings
-            if settings.servers != old.servers:
-                self._stop_cameras(list(self._loops))
+            with self._sinking:
+                self._announce()
+            shared = (settings.events, settings.thumbnails) == (old.events, old.thumbnails)
+            kept = {camera.name: camera for camera in settings.cameras}
+            self._stop_cameras(
+                [
+                    name
+                    for name, loop in self._loops.items()
+                    if pool is not None or not shared or kept.get(name) != loop.settings
+                ]
+            )
+            if pool is not None:
                 self._pool.close()
-                self._pool = _pool(settings)
-            elif (settings.events, settings.thumbnails) != (old.events, old.thumbnails):
-                self._stop_cameras(list(self._loops))
-            else:
-                kept = {camera.name: camera for camera in settings.cameras}
-                self._stop_cameras(
-                    [name for name, loop in self._loops.items() if kept.get(name) != loop.settings]
-                )
-            if (settings.sinks, _names(settings)) != (old.sinks, _names(old)):
-                self._stop_sinks(drain_seconds=0.0)
-                self._outbox.set_sinks(_sink_names(settings.sinks))
-                self._start_sinks(settings)
+                self._pool = pool
             self._start_cameras(settings)
 
-    def _start_sinks(self, settings: WatchSettings) -> None:
+    def _change_sinks(self, old: SinkSettings, new: SinkSettings) -> None:
+        if new == old:
+            return
+        self._stop_sinks(drain_seconds=0.0)
+        try:
+            self._start_sinks(new)
+        except SettingsError:
+            self._start_sinks(old)
+            raise
+
+    def _start_sinks(self, settings: SinkSettings) -> None:
         with self._sinking:
+            sinks = _sinks(settings, self._outbox.open_events())
+            self._outbox.set_sinks(sinks)
             self._mqtt = None
-            for name, sink in _sinks(settings, self._outbox.open_events()).items():
+            for name, sink in sinks.items():
                 courier = self._couriers[name] = Courier(name, sink, self._outbox)
                 if isinstance(sink, MqttSink):
                     self._mqtt = sink
@@ -269,13 +290,13 @@ def _sink_names(settings: SinkSettings) -> list[str]:
     return [name for name, sink in settings if sink is not None]
 
 
-def _sinks(settings: WatchSettings, going_on: Iterable[Event]) -> dict[str, Sink]:
-    jsonl, mqtt, webhook = settings.sinks.jsonl, settings.sinks.mqtt, settings.sinks.webhook
+def _sinks(settings: SinkSettings, going_on: Iterable[Event]) -> dict[str, Sink]:
     sinks: dict[str, Sink] = {}
-    if jsonl is not None:
-        sinks["jsonl"] = JsonLinesSink(jsonl.path)
-    if mqtt is not None:
-        sinks["mqtt"] = MqttSink(mqtt, going_on)
-    if webhook is not None:
-        sinks["webhook"] = WebhookSink(webhook)
+    if settings.jsonl is not None:
+        sinks["jsonl"] = JsonLinesSink(settings.jsonl.path)
+    if settings.webhook is not None:
+        sinks["webhook"] = WebhookSink(settings.webhook)
+    # The last, as it connects at once: what is refused before it leaves no connection behind.
+    if settings.mqtt is not None:
+        sinks["mqtt"] = MqttSink(settings.mqtt, going_on)
     return sinks

@@ -87,6 +87,10 @@ def wait_for(condition: Callable[[], object], seconds: float = 40.0) -> None:
         time.sleep(0.1)
 
 
+def refused(watch: Watch) -> list[str]:
+    return [line["message"] for line in watch.log if "not reloaded" in line["message"]]
+
+
 def test_a_recording_gives_its_actions_with_their_times(
     server: EmbeddedServer, video: tuple[Path, list[Shot]], tmp_path: Path
 ) -> None:
@@ -155,6 +159,20 @@ def test_sighup_takes_cameras_in_and_out_and_a_wrong_file_changes_nothing(
         (tmp_path / "watch.yaml").write_text("cameras: 7")
         process.send_signal(signal.SIGHUP)
         wait_for(lambda: any("not reloaded" in line["message"] for line in watch.log))
+        # Valid YAML whose addresses have no meaning: found out when the servers are to be asked.
+        good = dict(watch.config)
+        for changed in (
+            {"servers": {"urls": ["nonsense"]}},
+            {"sinks": {"mqtt": {"url": "http://nowhere"}}},
+        ):
+            before = len(watch.events)
+            refusals = len(refused(watch))
+            watch.config = good | changed
+            watch.write()
+            process.send_signal(signal.SIGHUP)
+            wait_for(lambda n=refusals: len(refused(watch)) > n)  # type: ignore[misc]
+            wait_for(lambda n=before: len(watch.events) > n)  # type: ignore[misc]
+        watch.config = good
         watch.config["cameras"] = [two]
         watch.write()
         process.send_signal(signal.SIGHUP)
