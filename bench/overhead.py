@@ -103,7 +103,7 @@ class Measured:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench and return the exit status."""
-    arguments = _parse(argv)
+    arguments = release_parser(__doc__).parse_args(argv)
     console = Console()
     # A log or a pipe has no width of its own, and a narrow one would cut figures off.
     console.width = max(console.width, WIDTH)
@@ -255,8 +255,9 @@ def export_auto(model: str, repository: Path, console: Console) -> None:
         )
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def release_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a bench of one release."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--model",
         default=BARRED,
@@ -269,7 +270,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from rich.table import Table
 from fgmclip.bench.bars import Bar, run_bench
 from fgmclip.bench.frames import moving_frames
 from fgmclip.bench.machine import describe_machine
-from fgmclip.bench.overhead import BARRED, SIZES, export_auto
+from fgmclip.bench.overhead import BARRED, SIZES, export_auto, release_parser
 from fgmclip.client import ActionClient, StreamClient, StreamDecision
 from fgmclip.client.manifest import CLIP_MODEL
 from fgmclip.export.calibration import Clips
@@ -49,7 +49,9 @@ ROUNDS, DECISIONS = 12, 10
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench and return the exit status."""
-    return run_bench(_parse(argv), _run, lambda figures: [_table(figures)])
+    return run_bench(
+        release_parser(__doc__).parse_args(argv), _run, lambda figures: [_table(figures)]
+    )
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any], list[Bar]]:
@@ -148,23 +150,6 @@ def _table(figures: dict[str, Any]) -> Table:
         str(figures["eager_windows"]),
     )
     return table
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--model",
-        default=BARRED,
-        help="checkpoint, or preset (random weights but for demo), exported with --precision auto",
-    )
-    parser.add_argument(
-        "--repository",
-        type=Path,
-        help="keep the release here; what already serves there is taken as it is",
-    )
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--quick", action="store_true", help="fewer turns")
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,3 +23,24 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data in {folder}: set FGMCLIP_TEST_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium, or skip; not for longer than a module, as it holds an event loop."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        # A browser of the root user has no sandbox; it sees our tests' pages alone.
+        launched = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def contrast() -> str:
+    """JavaScript that collects texts of less than WCAG AA's contrast in `found`."""
+    return (ROOT / "tests" / "contrast.js").read_text()
