@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fgmclip.spec import ModelSpec, preset
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
@@ -44,3 +46,37 @@ def browser() -> Iterator[Browser]:
 def contrast() -> str:
     """JavaScript that collects texts of less than WCAG AA's contrast in `found`."""
     return (ROOT / "tests" / "contrast.js").read_text()
+
+
+@pytest.fixture(scope="session")
+def small_spec() -> ModelSpec:
+    """A spec of the demo's kind, a tenth of its size."""
+    return preset("demo").replace(
+        name="tiny",
+        visual={
+            "architecture": "custom",
+            "config": {
+                "embed_dim": 32,
+                "vision_cfg": {
+                    "image_size": 32,
+                    "layers": 1,
+                    "width": 32,
+                    "head_width": 16,
+                    "patch_size": 16,
+                },
+                "text_cfg": {
+                    "context_length": 8,
+                    "vocab_size": 64,
+                    "width": 16,
+                    "heads": 2,
+                    "layers": 1,
+                },
+            },
+            "image_size": 32,
+            "width": 32,
+        },
+        motion={"encoder": "resnet10_narrow", "size": 32, "width": 32},
+        clip={"frames": 2, "window_seconds": 0.5},
+        align={"method": "attention", "heads": 2, "projection_width": 8},
+        fusion={"method": "mvsm", "width": 16},
+    )

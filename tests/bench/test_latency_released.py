@@ -17,7 +17,7 @@ from fgmclip.bench.latency import _model_of
 from fgmclip.export.errors import ExportError, GateError
 from fgmclip.model.build import build_model
 from fgmclip.model.checkpoint import save_checkpoint
-from fgmclip.spec import ModelSpec, preset
+from fgmclip.spec import ModelSpec
 
 
 def quiet(what: str) -> None:
@@ -25,43 +25,10 @@ def quiet(what: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny() -> ModelSpec:
-    return preset("demo").replace(
-        name="tiny",
-        visual={
-            "architecture": "custom",
-            "config": {
-                "embed_dim": 32,
-                "vision_cfg": {
-                    "image_size": 32,
-                    "layers": 1,
-                    "width": 32,
-                    "head_width": 16,
-                    "patch_size": 16,
-                },
-                "text_cfg": {
-                    "context_length": 8,
-                    "vocab_size": 64,
-                    "width": 16,
-                    "heads": 2,
-                    "layers": 1,
-                },
-            },
-            "image_size": 32,
-            "width": 32,
-        },
-        motion={"encoder": "resnet10_narrow", "size": 32, "width": 32},
-        clip={"frames": 2, "window_seconds": 0.5},
-        align={"method": "attention", "heads": 2, "projection_width": 8},
-        fusion={"method": "mvsm", "width": 16},
-    )
-
-
-@pytest.fixture(scope="module")
-def exported(tiny: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a repository with a release of `tiny`, as the export's own process makes it."""
+def exported(small_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a repository with a release of `small_spec`, as the export's own process makes it."""
     folder = tmp_path_factory.mktemp("exported")
-    save_checkpoint(build_model(tiny, seed=0), folder / "tiny.safetensors")
+    save_checkpoint(build_model(small_spec, seed=0), folder / "tiny.safetensors")
     repository = folder / "repository"
     assert export_main(str(folder / "tiny.safetensors"), "cpu", "fp32", str(repository)) == 0
     return repository
