@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fgmclip.kernels.cuda import binary
+from fgmclip.kernels.cuda.abi import KERNELS
 from fgmclip.spec import ModelSpec, preset
 
 if TYPE_CHECKING:
@@ -80,3 +83,29 @@ def small_spec() -> ModelSpec:
         align={"method": "attention", "heads": 2, "projection_width": 8},
         fusion={"method": "mvsm", "width": 16},
     )
+
+
+@pytest.fixture(scope="session")
+def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with a fat binary in it: nothing runs what is inside."""
+    cache = tmp_path_factory.mktemp("kernels")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(binary.CACHE_VARIABLE, str(cache))
+        path = binary.cache_path(binary.source_hash())
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"code")
+    figures = tuple(
+        binary.KernelFigures(kernel, "sm_90", 32, 0, 0, 0, 0, 1, 256) for kernel in KERNELS
+    )
+    record = binary.BinaryRecord(
+        source_sha256=binary.source_hash(),
+        binary_sha256=hashlib.sha256(b"code").hexdigest(),
+        compiler="13.0",
+        flags=(),
+        architectures=("sm_90",),
+        virtual=(),
+        left_out=(),
+        figures=figures,
+    )
+    binary.record_path(path).write_text(record.to_json())
+    return cache

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from fgmclip.client import ActionClient
 from fgmclip.export.release import export_release
 from fgmclip.export.sources import open_model
+from fgmclip.kernels.cuda import binary
+from fgmclip.kernels.cuda.abi import KERNELS
+from fgmclip.kernels.errors import BuildError
 from fgmclip.model.network import FgmClip
 from fgmclip.serve import EmbeddedServer, ServeError, find_tritonserver
 
@@ -74,3 +77,12 @@ def moving_clip() -> MovingClip:
         return clip
 
     return draw
+
+
+@pytest.fixture
+def fat_binary(kernel_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an export find compiled kernels: those of this machine, or what stands in for them."""
+    try:
+        binary.find_binary(KERNELS)
+    except BuildError:
+        monkeypatch.setenv(binary.CACHE_VARIABLE, str(kernel_cache))

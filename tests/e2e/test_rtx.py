@@ -28,6 +28,7 @@ from fgmclip.serve.runtimes.recipe import read_recipe
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.usefixtures("fat_binary")
 def test_without_a_gpu_its_graphs_serve_and_the_log_says_why(
     model: FgmClip,
     client: ActionClient,

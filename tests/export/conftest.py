@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from fgmclip.export.release import export_release, stages
 from fgmclip.export.targets import Target
 from fgmclip.export.tensorrt.library import load_library
 from fgmclip.kernels.cuda import binary
-from fgmclip.kernels.cuda.abi import KERNELS
 from fgmclip.model.build import build_model
 from fgmclip.model.network import FgmClip
 from fgmclip.model.onnx_graph import to_onnx
@@ -29,32 +27,6 @@ from fgmclip.spec import ModelSpec
 def tiny(small_spec: ModelSpec) -> FgmClip:
     """The small model."""
     return build_model(small_spec, seed=0)
-
-
-@pytest.fixture(scope="session")
-def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with a fat binary in it: what is inside is no business of export."""
-    cache = tmp_path_factory.mktemp("kernels")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(binary.CACHE_VARIABLE, str(cache))
-        path = binary.cache_path(binary.source_hash())
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"code")
-    figures = tuple(
-        binary.KernelFigures(kernel, "sm_90", 32, 0, 0, 0, 0, 1, 256) for kernel in KERNELS
-    )
-    record = binary.BinaryRecord(
-        source_sha256=binary.source_hash(),
-        binary_sha256=hashlib.sha256(b"code").hexdigest(),
-        compiler="13.0",
-        flags=(),
-        architectures=("sm_90",),
-        virtual=(),
-        left_out=(),
-        figures=figures,
-    )
-    binary.record_path(path).write_text(record.to_json())
-    return cache
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from fgmclip.export.names import Part
 from fgmclip.export.precision import PrecisionRequest
 from fgmclip.export.release import export_release
 from fgmclip.export.tensorrt.library import Library, load_library
+from fgmclip.kernels.cuda import binary
 from fgmclip.model.network import FgmClip
 from fgmclip.model.onnx_graph import to_onnx
 
@@ -36,11 +37,13 @@ def rtx() -> Library:
 
 
 @pytest.fixture(scope="session")
-def repository(tiny: FgmClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(tiny: FgmClip, kernel_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release of the small model whose engines TensorRT builds; any speed passes its gate."""
     path = tmp_path_factory.mktemp("tensorrt") / "repository"
     request = PrecisionRequest("fp16", thresholds=Thresholds(speedup=0), trained=False)
-    export_release(tiny, path, target="tensorrt", precision=request)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(binary.CACHE_VARIABLE, str(kernel_cache))
+        export_release(tiny, path, target="tensorrt", precision=request)
     return path
 
 
