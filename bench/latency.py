@@ -17,16 +17,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from fgmclip.bench.bars import REGRESSION
 from fgmclip.bench.cost import epoch_process
 from fgmclip.bench.cost.baseline import changes_table, compare
-from fgmclip.bench.cost.competitor import SERVED
+from fgmclip.bench.cost.competitor import SERVED, Competitor
 from fgmclip.bench.cost.lineup import lineup
 from fgmclip.bench.cost.page import page
 from fgmclip.bench.cost.plan import Device, Plan
@@ -43,9 +44,6 @@ from fgmclip.spec import PRESETS, FgmclipError
 MODEL = "gym99"
 """The preset that fits the paper's Table 6."""
 
-REGRESSION = 3
-"""Exit code when something takes longer than in the baseline."""
-
 STOPPED = 130
 """Exit code of a run that was stopped from the keyboard, as shells have it."""
 
@@ -58,12 +56,19 @@ LEFT_OUT = (
 )
 
 
-def main(argv: Sequence[str] | None = None, *, effort: Effort | None = None) -> int:
+Lineup = Callable[[Plan, Callable[[str], None]], list[Competitor]]
+"""Returns what takes part in a plan's race, and tells which graph it makes meanwhile."""
+
+
+def main(
+    argv: Sequence[str] | None = None, *, effort: Effort | None = None, lineup: Lineup = lineup
+) -> int:
     """Run the bench and return the exit status.
 
     Args:
         argv: Arguments; None for those of the command line.
         effort: How long is measured; None for what the arguments say.
+        lineup: What takes part.
     """
     arguments = _parse(argv)
     console, errors = Console(), Console(stderr=True)
@@ -71,7 +76,7 @@ def main(argv: Sequence[str] | None = None, *, effort: Effort | None = None) -> 
     console.width = max(console.width, WIDTH)
     try:
         earlier = CostReport.load(arguments.baseline) if arguments.baseline else None
-        report = _run(arguments, effort or (QUICK if arguments.quick else FULL), errors)
+        report = _run(arguments, effort or (QUICK if arguments.quick else FULL), lineup, errors)
         changes = compare(report, earlier) if earlier else []
     except FgmclipError as error:
         errors.print(f"error: {error}", style="red", highlight=False, markup=False)
@@ -96,7 +101,9 @@ def written(out: Path) -> tuple[Path, Path, Path]:
     return out / "latency.json", out / "latency.md", out / "latency.html"
 
 
-def _run(arguments: argparse.Namespace, effort: Effort, console: Console) -> CostReport:
+def _run(
+    arguments: argparse.Namespace, effort: Effort, lineup: Lineup, console: Console
+) -> CostReport:
     started, begun = utc_now(), time.monotonic()
     with _progress(console) as progress:
         task = progress.add_task("look for the release", total=None)

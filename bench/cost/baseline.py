@@ -3,7 +3,8 @@
 Ratios to eager PyTorch are compared on any machine, as its speed cancels. Times are compared where
 the machine is the same, and then with what eager PyTorch's own time allows the machine to have
 slowed down meanwhile. Noise is what the two intervals say: one figure is slower than the other if
-its interval lies wholly beyond the other's.
+its interval lies wholly beyond the other's. An entry whose precision has changed is compared as
+well, and the table says so: what a user waits for is what counts.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Change:
 
     Attributes:
         key: Of the entry.
+        precision: Arithmetic of the entry; with what it was before where that differs.
         measure: `times eager` for the ratio to eager PyTorch, `ms` for the time itself.
         before: The earlier figure: how many times longer than eager PyTorch, or milliseconds.
         now: The figure of this run.
@@ -37,6 +39,7 @@ class Change:
     """
 
     key: str
+    precision: str
     measure: str
     before: float
     now: float
@@ -76,6 +79,7 @@ def changes_table(changes: Sequence[Change]) -> Table:
     """Return the comparison as a table."""
     table = Table(title="Against the baseline", title_justify="left")
     table.add_column("entry")
+    table.add_column("precision")
     table.add_column("measure")
     for column in ("before", "now", "change"):
         table.add_column(column, justify="right")
@@ -83,6 +87,7 @@ def changes_table(changes: Sequence[Change]) -> Table:
     for change in changes:
         table.add_row(
             change.key,
+            change.precision,
             change.measure,
             f"{change.before:.4g}",
             f"{change.now:.4g}",
@@ -98,6 +103,7 @@ def _ratios(report: CostReport, earlier: CostReport) -> list[Change]:
     return [
         Change(
             key,
+            _precision(report, earlier, key),
             "times eager",
             1 / before[key].value,
             1 / now.value,
@@ -118,6 +124,7 @@ def _times(report: CostReport, earlier: CostReport) -> list[Change]:
     return [
         Change(
             key,
+            _precision(report, earlier, key),
             "ms",
             before[key].p50,
             latency.p50,
@@ -126,6 +133,12 @@ def _times(report: CostReport, earlier: CostReport) -> list[Change]:
         for key, latency in now.items()
         if key in before
     ]
+
+
+def _precision(report: CostReport, earlier: CostReport, key: str) -> str:
+    now, before = (one.entry(key) for one in (report, earlier))
+    names = [entry.precision for entry in (before, now) if entry is not None]
+    return " to ".join(dict.fromkeys(names))
 
 
 def _to_eager(report: CostReport) -> dict[str, Ratio]:

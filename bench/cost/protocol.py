@@ -10,6 +10,7 @@ from fgmclip.bench.cost.datasets import DATASETS
 from fgmclip.bench.cost.intervals import BETWEEN_RUNS, RESAMPLES
 from fgmclip.bench.cost.plan import Plan
 from fgmclip.bench.cost.race import MOST_CALLS, QUIET, TRIES, TURN_MS, WAKE_MS, Round
+from fgmclip.bench.cost.run import TOGETHER
 from fgmclip.bench.machine import describe_machine
 from fgmclip.spec import PRESETS
 
@@ -33,6 +34,7 @@ def settings(plan: Plan) -> dict[str, str]:
         "T": str(frames),
         "resolution": f"{width}x{height}",
         "concurrency": "1: competitors take turns, each in a process of its own",
+        "heats": f"{TOGETHER} at most are open at a time; ours and eager PyTorch are in each heat",
         "warm-up": f"2 clips after the start, and one at the start of a turn of clips below "
         f"{WAKE_MS:g} ms",
         "turn": f"clips for {TURN_MS:g} ms, at least 1 and at most {MOST_CALLS}; taken again, up "

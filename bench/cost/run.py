@@ -1,4 +1,4 @@
-"""One run: everything opened, raced round by round until it is known well enough, and reported."""
+"""One run: heat by heat opened, and raced round by round until it is known well enough."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from fgmclip.bench.cost.competitor import EAGER, SERVED, Competitor, CompetitorError
-from fgmclip.bench.cost.race import TRIES, Starter, take_round
+from fgmclip.bench.cost.race import TRIES, Round, Starter, take_round
 from fgmclip.bench.cost.report import Entry
 from fgmclip.bench.cost.state import RaceState
 from fgmclip.bench.cost.summary import ratios_of, settled, timed_entries
@@ -18,7 +18,12 @@ from fgmclip.bench.cost.summary import ratios_of, settled, timed_entries
 FEW_RESAMPLES = 400
 """For looking, after a round, whether intervals are narrow enough."""
 
+TOGETHER = 10
+"""Competitors of a heat, beside the two that others are compared with: each keeps its weights in
+memory, up to a gigabyte."""
+
 Tell = Callable[[str], None]
+Tick = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,20 @@ class Raced:
     failed: Mapping[str, str]
 
 
+def heats_of(competitors: Sequence[Competitor]) -> list[list[Competitor]]:
+    """Return what is open at the same time: what others are compared with is in every heat.
+
+    Args:
+        competitors: What takes part; what says why it cannot run is in no heat.
+    """
+    able = [item for item in competitors if not item.entry.why]
+    common = [item for item in able if item.entry.key in (SERVED, EAGER)]
+    others = [item for item in able if item.entry.key not in (SERVED, EAGER)]
+    count = max(1, -(-len(others) // TOGETHER))
+    size = -(-len(others) // count)
+    return [[*common, *others[heat * size : (heat + 1) * size]] for heat in range(count)]
+
+
 def race(
     competitors: Sequence[Competitor],
     state: RaceState,
@@ -63,9 +82,9 @@ def race(
     started: float,
     path: Path,
     tell: Tell,
-    tick: Callable[[int, int], None],
+    tick: Tick,
 ) -> Raced:
-    """Open the competitors and let them take turns.
+    """Open the competitors and let them take turns, heat by heat.
 
     Args:
         competitors: What takes part.
@@ -74,39 +93,37 @@ def race(
         started: When the run began, by `time.monotonic`.
         path: Of the state.
         tell: Called with what is done next.
-        tick: Called after each round with the number of rounds and how many are expected.
+        tick: Called after each round with the number of rounds of its heat and how many are
+            expected.
 
     Raises:
         CompetitorError: What others are compared with cannot run.
     """
     failed: dict[str, str] = {}
-    with ExitStack() as stack:
-        starters: dict[str, Starter] = {}
-        for item in competitors:
-            key = item.entry.key
-            if item.entry.why:
-                continue
-            tell(f"start {item.entry.name}")
-            try:
-                starters[key] = Starter.warmed(stack.enter_context(item.open()))
-            except CompetitorError as error:
-                failed[key] = str(error)
-        _require(starters, failed)
-        longest = 0.0
-        while _goes_on(state, failed, effort, started, longest):
-            tell(f"round {len(state.rounds) + 1}")
-            begun = time.monotonic()
-            # A busy machine must not make a late run later.
-            late = begun - started + 3 * longest > effort.seconds
-            turns, ended = take_round(starters, len(state.rounds), tries=1 if late else TRIES)
-            failed |= ended
-            for key in ended:
-                del starters[key]
+    heats = heats_of(competitors)
+    for number, heat in enumerate(heats):
+        now = time.monotonic()
+        until = now + (started + effort.seconds - now) / (len(heats) - number)
+        say = _named(tell, f"heat {number + 1} of {len(heats)}, " if len(heats) > 1 else "")
+        with ExitStack() as stack:
+            starters: dict[str, Starter] = {}
+            for item in heat:
+                key = item.entry.key
+                say(f"start {item.entry.name}")
+                try:
+                    starters[key] = Starter.warmed(stack.enter_context(item.open()))
+                except CompetitorError as error:
+                    failed[key] = str(error)
             _require(starters, failed)
-            state.rounds.append(turns)
-            state.save(path)
-            longest = max(longest, time.monotonic() - begun)
-            tick(len(state.rounds), _expected(state, effort, started, longest))
+            _take_rounds(
+                starters,
+                state,
+                failed,
+                clock=_Clock(effort, until),
+                keep=lambda: state.save(path),
+                tell=say,
+                tick=tick,
+            )
     entries = timed_entries([item.entry for item in competitors], state.rounds, failed)
     return Raced(tuple(entries), state, failed)
 
@@ -116,22 +133,70 @@ def utc_now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _goes_on(
-    state: RaceState, failed: Collection[str], effort: Effort, started: float, longest: float
-) -> bool:
-    done = len(state.rounds)
-    if done < effort.least:
-        return True
-    if done >= effort.most or time.monotonic() - started + longest > effort.seconds:
-        return False
-    return not settled(ratios_of(state.rounds, without=failed, resamples=FEW_RESAMPLES))
+def _named(tell: Tell, name: str) -> Tell:
+    return lambda what: tell(f"{name}{what}")
 
 
-def _expected(state: RaceState, effort: Effort, started: float, longest: float) -> int:
-    """Return how many rounds there will be at most."""
-    left = effort.seconds - (time.monotonic() - started)
-    more = int(left / longest) if longest else 0
-    return max(effort.least, min(effort.most, len(state.rounds) + max(0, more)))
+@dataclass(slots=True)
+class _Clock:
+    """How long a heat goes on.
+
+    Attributes:
+        effort: Of the run.
+        until: When its last round has to end, by `time.monotonic`.
+        longest: What the longest round so far took, seconds.
+    """
+
+    effort: Effort
+    until: float
+    longest: float = 0.0
+
+    def goes_on(self, rounds: Sequence[Round], failed: Collection[str]) -> bool:
+        """Return whether another round is taken."""
+        if len(rounds) < self.effort.least:
+            return True
+        if len(rounds) >= self.effort.most or time.monotonic() + self.longest > self.until:
+            return False
+        return not settled(ratios_of(rounds, without=failed, resamples=FEW_RESAMPLES))
+
+    @property
+    def late(self) -> bool:
+        """Whether a busy machine must not make the next round longer."""
+        return time.monotonic() + 3 * self.longest > self.until
+
+    def expected(self, done: int) -> int:
+        """Return how many rounds there will be at most."""
+        more = int((self.until - time.monotonic()) / self.longest) if self.longest else 0
+        return max(self.effort.least, min(self.effort.most, done + max(0, more)))
+
+
+def _take_rounds(
+    starters: dict[str, Starter],
+    state: RaceState,
+    failed: dict[str, str],
+    *,
+    clock: _Clock,
+    keep: Callable[[], None],
+    tell: Tell,
+    tick: Tick,
+) -> None:
+    """Take the rounds of one heat that are missing; what ends meanwhile goes into `failed`."""
+    # A resumed state has rounds of other heats as well.
+    mine = starters.keys() - {SERVED, EAGER} or set(starters)
+    rounds = [turns for turns in state.rounds if mine & turns.keys()]
+    while mine & starters.keys() and clock.goes_on(rounds, failed):
+        tell(f"round {len(rounds) + 1}")
+        begun = time.monotonic()
+        turns, ended = take_round(starters, len(rounds), tries=1 if clock.late else TRIES)
+        failed |= ended
+        for key in ended:
+            del starters[key]
+        _require(starters, failed)
+        rounds.append(turns)
+        state.rounds.append(turns)
+        keep()
+        clock.longest = max(clock.longest, time.monotonic() - begun)
+        tick(len(rounds), clock.expected(len(rounds)))
 
 
 def _require(starters: Mapping[str, Starter], failed: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fgmclip.bench import latency
+from fgmclip.bench.bars import REGRESSION
 from fgmclip.bench.cost import run as run_module
 from fgmclip.bench.cost.baseline import compare
 from fgmclip.bench.cost.competitor import EAGER, NAIVE, SERVED, CompetitorError
@@ -146,9 +147,12 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         if "--only" in words:
             chosen = plan(tmp_path, frozenset(words[words.index("--only") + 1].split(",")))
         monkeypatch.setattr(latency, "_plan", lambda *arguments: chosen)
-        monkeypatch.setattr(latency, "lineup", lambda plan, report: list(competitors.values()))
         out = () if "--out" in words else ("--out", str(tmp_path / "out"))
-        return latency.main(["--quick", *words, *out], effort=effort)
+        return latency.main(
+            ["--quick", *words, *out],
+            effort=effort,
+            lineup=lambda plan, report: list(competitors.values()),
+        )
 
     return run
 
@@ -320,6 +324,52 @@ def test_rounds_are_added_until_intervals_are_narrow_or_time_is_up(tmp_path: Pat
     assert rounds(replace(generous, seconds=-1.0), 0.0) == 4
 
 
+def test_many_run_heat_by_heat_beside_what_they_are_compared_with(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "TOGETHER", 2)
+    competitors = stand_ins(13)
+    assert bench(competitors) == 0
+    # Three others are two heats; what they are compared with was opened for each.
+    assert {key: item.closed for key, item in competitors.items()} == {
+        SERVED: 2,
+        EAGER: 2,
+        NAIVE: 1,
+        "without-clip": 1,
+        "s3d": 1,
+    }
+    report = report_of(tmp_path / "out")
+    entries = {key: report.entry(key) for key in competitors}
+    rounds = {key: item.latency.rounds for key, item in entries.items() if item and item.latency}
+    assert rounds[NAIVE] == rounds["without-clip"]
+    assert rounds[SERVED] == rounds[EAGER] == rounds[NAIVE] + rounds["s3d"]
+    assert min(rounds.values()) >= EFFORT.least
+    for ratio in report.ratios:
+        assert ratio.low < MILLISECONDS[ratio.longer] / MILLISECONDS[ratio.shorter] < ratio.high
+
+
+def test_a_stopped_heat_goes_on_where_it_was(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "TOGETHER", 2)
+    rounds: Callable[..., object] = vars(run_module)["take_round"]
+    few = replace(EFFORT, least=4, most=4)
+
+    def stopped(starters: dict[str, object], number: int, tries: int) -> object:
+        if number == 2 and "s3d" in starters:
+            raise KeyboardInterrupt
+        return rounds(starters, number, tries=tries)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "take_round", stopped)
+        assert bench(stand_ins(14), effort=few) == latency.STOPPED
+    again = stand_ins(15)
+    assert bench(again, effort=few) == 0
+    # To warm up alone; and two rounds after that, each with a clip unseen.
+    assert (again[NAIVE].runs, again["s3d"].runs) == (1, 5)
+    assert report_of(tmp_path / "out").protocol["rounds"] == "8"
+
+
 def test_unknown_keys_are_refused(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(stand_ins(11), "--only", "served,nonsense") == 2
     assert "nonsense" in capsys.readouterr().err
@@ -360,10 +410,22 @@ def test_a_planted_slowdown_is_caught_and_none_is_invented(
     baseline = ("--baseline", str(before / "latency.json"))
     assert bench(stand_ins(seed + 100), *baseline) == 0
     for key in (SERVED, "s3d"):
-        assert bench(stand_ins(seed + 200, {key: 1.3}), *baseline) == latency.REGRESSION
+        assert bench(stand_ins(seed + 200, {key: 1.3}), *baseline) == REGRESSION
         changes = compare(report_of(tmp_path / "out"), report_of(before))
         assert {change.key for change in changes if change.regression} == {key}
     assert "yes, by" in capsys.readouterr().out
+
+
+def test_a_release_that_fell_back_is_slower_and_the_table_says_why(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tmp_path / "before"
+    competitors = stand_ins(42)
+    competitors[SERVED].entry = replace(competitors[SERVED].entry, precision="int8")
+    assert bench(competitors, "--out", str(before)) == 0
+    again = bench(stand_ins(43, {SERVED: 4.0}), "--baseline", str(before / "latency.json"))
+    assert again == REGRESSION
+    assert "int8 to fp32" in capsys.readouterr().out
 
 
 def test_a_slower_machine_is_no_regression(bench: Bench, tmp_path: Path) -> None:
