@@ -38,7 +38,7 @@ from fgmclip.bench.load.experiment import (
 )
 from fgmclip.bench.load.law import CostLaw, Observation
 from fgmclip.bench.load.plan import Traffic
-from fgmclip.bench.load.point import Point, Rig, quietest
+from fgmclip.bench.load.point import Point, Rig, quietest, typical
 from fgmclip.bench.load.process import LoadProcess
 from fgmclip.bench.load.scale_picture import draw_scale
 from fgmclip.bench.load.scale_report import (
@@ -125,7 +125,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[ScaleReport, 
                 point = subjects.closed(case, count, effort.seconds)
                 closed[case, count].append(point)
                 progress.advance(task)
-        law, rows = fit(closed)
+        law, rows = fit(closed, len(os.sched_getaffinity(0)))
         cases = CAMERAS[: effort.cases]
         total = len(cases) * len(TARGETS) * len(effort.shares) * effort.camera_rounds
         task = progress.add_task("cameras", total=total)
@@ -140,12 +140,13 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[ScaleReport, 
 
 
 def fit(
-    closed: Mapping[tuple[Case, int], Sequence[Point]],
+    closed: Mapping[tuple[Case, int], Sequence[Point]], cores: int
 ) -> tuple[CostLaw, tuple[ClosedRow, ...]]:
     """Fit the law to the cases that are not held out, and predict all.
 
     Args:
         closed: Points of each round by case and requests in flight.
+        cores: Of this machine.
     """
     blank = [
         ClosedRow(case, count, tuple(points), 0.0, case not in FITTED)
@@ -156,7 +157,8 @@ def fit(
             Observation(row.case.shape, row.in_flight, row.measured)
             for row in blank
             if not row.held_out
-        ]
+        ],
+        cores,
     )
     rows = []
     for row in blank:
@@ -209,7 +211,7 @@ class _Subjects:
                     )
                 )
                 tick()
-        kept = tuple(quietest(points) for points in rounds.values())
+        kept = tuple(typical(points) for points in rounds.values())
         return CamerasRow(case, target, predicted, kept)
 
     def _rig(self, case: Case) -> Rig:

@@ -1,12 +1,15 @@
 """Serving settings of a release's steps: what Triton is told, and why, from measured times.
 
 Each setting is a piece of `config.pbtxt`, so what the manifest says and what the server reads are
-the same text.
+the same text. There is no queue policy on purpose: a bound or a timeout makes Triton's scheduler
+wait until the engine asks for work (server issue 8870 has more of it), and nothing wakes it then
+but the next request that it accepts, or half a second. Past saturation such a server stood nearly
+idle and refused almost everything; without a policy it goes on at full speed, and clients' own
+deadlines and numbers of requests in flight bound what waits.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,16 +24,6 @@ from fgmclip.spec import ModelSpec
 from fgmclip.spec.base import FrozenSpec
 
 ENCODERS = ("clip_image_encoder", "motion_encoder")
-ENTRANCES = ("preprocess", "preprocess_edge")
-"""Steps where a request enters; large frames wait nowhere else."""
-
-CLIPS_DEEP = 10
-"""A request may wait for as long as this many clips take, if that is longer than a window: so that
-a few clients with files, who have time, are not refused."""
-
-UNMEASURED_QUEUE = 64
-"""Requests that may wait where no time was measured: a few cameras' worth, not a pile."""
-
 NOT_MEASURED = "not measured"
 
 
@@ -39,7 +32,7 @@ class ServingSetting(FrozenSpec):
 
     Attributes:
         model: The step, for example `motion_encoder`.
-        setting: What it is about: `instances`, `batching`, `queue`, `warm-up` or `CUDA graphs`.
+        setting: What it is about: `instances`, `batching`, `warm-up` or `CUDA graphs`.
         value: The lines of `config.pbtxt`.
         why: The reason in one sentence.
         measured: Figures that it follows from, milliseconds, as the gate measured them; empty
@@ -96,8 +89,6 @@ def serving_settings(
         found.append(_instances(step, target))
         if step in PARTS:
             found.append(_batching(step, spec, times.get(step)))
-        if step in ENTRANCES:
-            found.append(_queue(step, spec, times))
         found.append(_warm_up(step, config, spec))
     return tuple(found)
 
@@ -176,46 +167,6 @@ def _batching(step: str, spec: ModelSpec, times: EngineTimes | None) -> ServingS
         why += f": a row costs {saved:.0%} less in a batch of {rows}, a wait costs every decision"
         measured = {"batch 1": times.single, f"batch {rows}": times.clip}
     return ServingSetting(model=step, setting="batching", value=value, why=why, measured=measured)
-
-
-def _queue(step: str, spec: ModelSpec, times: Mapping[str, EngineTimes]) -> ServingSetting:
-    """Bound a queue, so that an overloaded server refuses at once instead of answering too late.
-
-    Only where a request enters: after a step in the middle of an ensemble had refused some, Triton
-    2.51 answered no request of that ensemble any more, even when all others had gone.
-    """
-    window = spec.clip.window_seconds * 1e3
-    # What enters may wait for the slowest engine.
-    relevant = max(times, key=lambda part: times[part].clip, default=None)
-    known = times.get(relevant) if relevant is not None else None
-    if known is None:
-        # A clip may well take as long as its window where nobody measured it.
-        longest, most = CLIPS_DEEP * window, UNMEASURED_QUEUE
-        why = (
-            f"an answer that comes {CLIPS_DEEP} windows of {window:g} ms late helps nobody; times "
-            f"were {NOT_MEASURED}"
-        )
-        measured = {}
-    else:
-        longest = max(window, CLIPS_DEEP * known.clip)
-        most = max(1, math.floor(longest / known.single))
-        reason = (
-            f"as long as {CLIPS_DEEP} clips take"
-            if longest > window
-            else "a window, after which the answer tells of another one"
-        )
-        why = (
-            f"nothing waits longer than {longest:.0f} ms, {reason}; more than {most} new frames "
-            f"are not answered by then, so the next is refused at once"
-        )
-        measured = {f"{relevant}, batch 1": known.single, f"{relevant}, clip": known.clip}
-    value = (
-        "dynamic_batching { default_queue_policy { timeout_action: REJECT "
-        f"default_timeout_microseconds: {round(longest * 1e3)} max_queue_size: {most} }} }}"
-    )
-    return ServingSetting(
-        model=step, setting="queue", value=_tidy(value), why=why, measured=measured
-    )
 
 
 def _warm_up(step: str, config: Any, spec: ModelSpec) -> ServingSetting:

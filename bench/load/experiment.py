@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fgmclip.bench.load.law import Shape
+from fgmclip.bench.load.law import ROWS, Shape
 from fgmclip.bench.load.traffic import SIZES, Kind
 from fgmclip.spec import ClassSpec, ModelSpec, preset
 
@@ -100,28 +100,29 @@ class Effort:
     """How much is measured.
 
     Attributes:
-        in_flight: Requests in flight of closed loops.
+        in_flight: Requests in flight of closed loops; as many as one batch holds.
         rounds: How often each is measured; the round counts of which others had least.
         seconds: Of each load, those that count.
         shares: Numbers of cameras, as shares of the predicted one.
         cases: How many of `CAMERAS`.
-        camera_rounds: How often each number of cameras is measured; as with `rounds`.
+        camera_rounds: How often each number of cameras is measured, from other moments on; the
+            round of the median p95 counts, as what is predicted is that of many such draws.
         camera_seconds: Of each number of cameras, those that count.
     """
 
-    in_flight: tuple[int, ...] = (1, 2, 4, 8)
+    in_flight: tuple[int, ...] = (1, 2, 4, 8, 16)
     rounds: int = 3
     seconds: float = 2.5
     shares: tuple[float, ...] = (0.7, 0.85, 1.0, 1.15, 1.3)
     cases: int = len(CAMERAS)
-    camera_rounds: int = 2
-    camera_seconds: float = 4.0
+    camera_rounds: int = 3
+    camera_seconds: float = 3.0
 
     def closed(self) -> Iterator[tuple[Case, int]]:
         """Yield all closed loops; replicas have at least one request each."""
         for case in (*FITTED, *HELD_OUT):
             for count in self.in_flight:
-                if count >= case.replicas:
+                if case.replicas <= count <= ROWS // case.shape.new:
                     yield case, count
 
 

@@ -58,16 +58,22 @@ class CostLaw:
 
     Attributes:
         seconds: In the order of `TERMS`.
+        cores: Of the machine.
     """
 
     seconds: tuple[float, ...]
+    cores: int
 
     @classmethod
-    def fit(cls, points: Sequence[Observation]) -> CostLaw:
+    def fit(cls, points: Sequence[Observation], cores: int) -> CostLaw:
         """Fit the law to latencies of closed loops, whose relative errors weigh alike.
 
         The latency of n requests in flight is that of a batch of n: a + n w. Terms that would come
         out negative are left out, the most negative first: time is not given back.
+
+        Args:
+            points: What was measured, of one server.
+            cores: Of the machine that it was measured on.
         """
         rows = np.array(
             [(1.0, *(point.in_flight * cost for cost in point.shape.costs)) for point in points]
@@ -82,10 +88,10 @@ class CostLaw:
             del kept[int(found.argmin())]
         terms = np.zeros(len(TERMS))
         terms[kept] = found
-        return cls(tuple(float(value) for value in terms))
+        return cls(tuple(float(value) for value in terms), cores)
 
     def server(self, shape: Shape, replicas: int = 1) -> BatchServer:
         """Return the server that this makes of requests of one shape."""
         batch, *each = self.seconds
         seconds = sum(term * cost for term, cost in zip(each, shape.costs, strict=True))
-        return BatchServer(batch, seconds, max(1, ROWS // shape.new), replicas)
+        return BatchServer(batch, seconds, max(1, ROWS // shape.new), replicas, self.cores)

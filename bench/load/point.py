@@ -131,6 +131,11 @@ def quietest(points: Sequence[Point]) -> Point:
     return min(points, key=lambda point: point.cores.others)
 
 
+def typical(points: Sequence[Point]) -> Point:
+    """Return the point of the median p95, of two the one that waits longer."""
+    return sorted(points, key=lambda point: point.p95)[len(points) // 2]
+
+
 def _point(
     traffic: Traffic,
     arrivals: str,

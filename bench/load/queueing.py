@@ -2,8 +2,9 @@
 
 So it is in this repository: one instance of each engine, a dynamic batcher that waits for nobody
 and merges what has come while the engine was busy. Requests that arrive during a batch form the
-next one. The whole chain is one such server, since its steps share the cores; replicas on one
-machine share them too, so each of m busy ones runs at 1/m of its speed. There is no formula for
+next one. The whole chain is one such server, since its steps share the cores. Replicas on one
+machine share them too: a, which is Python steps and wake-ups, keeps one core busy, and w, which is
+engines, all of them; together they get no more cores than there are. There is no formula for
 periodic arrivals of many cameras at such a server: the model is run instead, which takes
 milliseconds.
 """
@@ -28,6 +29,34 @@ MOST_CAMERAS = 100_000
 """Where the search for the largest number of cameras ends."""
 
 
+@dataclass(slots=True)
+class _Batch:
+    """A batch that is served.
+
+    Attributes:
+        requests: Which.
+        fixed: Seconds of one core until its fixed part is done.
+        each: Seconds of all cores until its requests are, after that.
+    """
+
+    requests: list[int]
+    fixed: float
+    each: float
+
+    @property
+    def step(self) -> float:
+        """Seconds to the end of what it is at, if nobody else were served."""
+        return self.fixed if self.fixed > 0 else self.each
+
+    def ended_after(self, seconds: float) -> bool:
+        """Serve it for so long, at most its `step`, and return whether it has ended."""
+        if self.fixed > 0:
+            self.fixed -= seconds
+            return False
+        self.each -= seconds
+        return self.each <= 0
+
+
 @dataclass(frozen=True, slots=True)
 class BatchServer:
     """Server of batches; `fixed` + b `each` seconds for b requests.
@@ -37,17 +66,19 @@ class BatchServer:
         each: w, seconds of each request in it; 1 / w requests a second is all that it can do.
         largest: Requests of a batch at most.
         replicas: Servers that share the machine; requests go to them in turn.
+        cores: Of the machine.
     """
 
     fixed: float
     each: float
     largest: int = 64
     replicas: int = 1
+    cores: int = 1
 
     def in_flight_seconds(self, concurrency: int) -> float:
         """Return the latency of requests of which so many are always in flight."""
-        # All that a server has in flight is one batch; of its replicas' batches it has a share.
-        return self.replicas * self.fixed + self.each * concurrency
+        # All that a server has in flight is one batch; its replicas' batches keep step with it.
+        return max(1.0, self.replicas / self.cores) * self.fixed + self.each * concurrency
 
     def latencies(self, arrivals: Times) -> NDArray[np.float64]:
         """Return the seconds from each arrival to its answer.
@@ -58,32 +89,29 @@ class BatchServer:
         # Plain lists: arrays as short as the number of replicas would take ten times as long.
         times, done = arrivals.tolist(), np.empty(len(arrivals))
         queues: list[list[int]] = [[] for _ in range(self.replicas)]
-        batches: list[list[int]] = [[] for _ in range(self.replicas)]
-        work = [0.0] * self.replicas
-        busy: list[int] = []
+        busy: dict[int, _Batch] = {}
         now, coming = 0.0, 0
         while coming < len(times) or busy:
-            next_done = min(busy, key=work.__getitem__) if busy else None
-            ends = inf if next_done is None else now + work[next_done] * len(busy)
+            demand = sum(1 if batch.fixed > 0 else self.cores for batch in busy.values())
+            speed = min(1.0, self.cores / demand) if busy else 1.0
+            step = min((batch.step for batch in busy.values()), default=inf)
+            ends = now + step / speed
             arrives = times[coming] if coming < len(times) else inf
-            until = min(ends, arrives)
-            for one in busy:
-                work[one] -= (until - now) / len(busy)
-            now = until
-            if next_done is None or arrives <= ends:
-                server = coming % self.replicas
-                queues[server].append(coming)
+            if arrives < ends:
+                step, now = (arrives - now) * speed, arrives
+                queues[coming % self.replicas].append(coming)
                 coming += 1
             else:
-                server = next_done
-                done[batches[server]] = now
-                batches[server] = []
-                busy.remove(server)
-            if queues[server] and not batches[server]:
-                batches[server] = queues[server][: self.largest]
-                del queues[server][: self.largest]
-                work[server] = self.fixed + self.each * len(batches[server])
-                busy.append(server)
+                now = ends
+            for server, batch in list(busy.items()):
+                if batch.ended_after(step):
+                    done[batch.requests] = now
+                    del busy[server]
+            for server, queue in enumerate(queues):
+                if queue and server not in busy:
+                    taken = queue[: self.largest]
+                    del queue[: self.largest]
+                    busy[server] = _Batch(taken, self.fixed, self.each * len(taken))
         return done - arrivals
 
     def percentile(self, cameras: int, dt: float, percent: float = 95) -> float:

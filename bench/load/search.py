@@ -71,7 +71,9 @@ def search(
 def crossing(p95: Mapping[int, float], target: float) -> float | None:
     """Return the number of cameras, not whole, at which p95 passes the target.
 
-    Between points p95 is taken to grow by the same factor for each camera.
+    Between points p95 is taken to grow by the same factor for each camera. More cameras wait no
+    shorter: neighbours that say otherwise are noise, and each of them gets their mean (isotonic
+    regression, by pooling adjacent violators).
 
     Args:
         p95: Seconds, by the number of cameras; infinite where too many were refused.
@@ -80,6 +82,7 @@ def crossing(p95: Mapping[int, float], target: float) -> float | None:
     Returns:
         None if no points lie on both sides of the target.
     """
+    p95 = _growing(p95)
     found = carried(p95, target)
     if found.beyond is None or not found.cameras:
         return None
@@ -88,3 +91,19 @@ def crossing(p95: Mapping[int, float], target: float) -> float | None:
         return (found.cameras + found.beyond) / 2
     share = np.log(target / below) / np.log(above / below)
     return float(found.cameras + share * (found.beyond - found.cameras))
+
+
+def _growing(p95: Mapping[int, float]) -> dict[int, float]:
+    pools: list[list[int]] = []
+    means: list[float] = []
+    for count in sorted(p95):
+        pools.append([count])
+        means.append(float(np.log(p95[count])))
+        while len(means) > 1 and means[-2] > means[-1]:
+            later, pool = means.pop(), pools.pop()
+            sizes = len(pools[-1]), len(pool)
+            means[-1] = float(np.average([means[-1], later], weights=sizes))
+            pools[-1] += pool
+    return {
+        count: float(np.exp(mean)) for pool, mean in zip(pools, means, strict=True) for count in pool
+    }

@@ -302,6 +302,11 @@ def test_one_slow_number_of_cameras_is_not_passed_over() -> None:
 def test_a_target_is_crossed_between_points() -> None:
     assert crossing({10: 0.01, 20: 1.0}, 0.1) == pytest.approx(15.0)
     assert crossing({10: 0.01, 20: math.inf}, 0.1) == 15.0
+    # 20 and 30 cameras cannot wait longer than 25: both, and 25, count as their mean.
+    noisy = {10: 0.01, 20: 0.12, 25: 0.08, 30: 0.09, 40: 0.9}
+    pooled = (0.12 * 0.08 * 0.09) ** (1 / 3)
+    share = math.log(0.1 / pooled) / math.log(0.9 / pooled)
+    assert crossing(noisy, 0.1) == pytest.approx(30 + 10 * share)
     assert crossing({10: 0.01}, 0.1) is None
     assert crossing({10: 0.2}, 0.1) is None
 

@@ -10,10 +10,6 @@ from fgmclip.export.configs import format_config, model_config, parse_config
 from fgmclip.export.gate import Verdict
 from fgmclip.export.names import ENSEMBLES, PARTS, STEPS
 from fgmclip.export.settings import (
-    CLIPS_DEEP,
-    ENCODERS,
-    ENTRANCES,
-    UNMEASURED_QUEUE,
     ServingSetting,
     apply_settings,
     cuda_graphs,
@@ -106,43 +102,17 @@ def test_where_a_step_runs_stays_as_the_target_has_it() -> None:
     assert (group.kind, group.count) == (group.KIND_GPU, 1)
 
 
-def test_a_queue_is_as_deep_as_can_be_answered_in_time() -> None:
-    found, settings = settled()
-    policy = found["preprocess"].dynamic_batching.default_queue_policy
-    assert policy.default_timeout_microseconds == CLIPS_DEEP * 400_000
-    assert policy.max_queue_size == 66
-    assert policy.timeout_action == policy.REJECT
-    for entrance in ENTRANCES:
-        assert found[entrance].dynamic_batching.default_queue_policy == policy
-    queue = {(item.model, item.setting): item for item in settings}["preprocess", "queue"]
-    assert queue.measured == {
-        "clip_image_encoder, batch 1": 60.0,
-        "clip_image_encoder, clip": 400.0,
-    }
-
-
-def test_a_queue_is_a_window_long_where_ten_clips_are_shorter() -> None:
-    found, _ = settled(gate=Gate(clip_image_encoder=(50.0, 10.0), motion_encoder=(20.0, 5.0)))
-    policy = found["preprocess"].dynamic_batching.default_queue_policy
-    assert policy.default_timeout_microseconds == 1_000_000
-    assert policy.max_queue_size == 100
-
-
-def test_nothing_is_refused_once_it_has_entered() -> None:
+def test_no_step_has_a_queue_policy() -> None:
     found, _ = settled()
-    for step in (*ENCODERS, "window", "fusion_head", "classify"):
-        assert not found[step].dynamic_batching.HasField("default_queue_policy")
+    for config in found.values():
+        assert not config.dynamic_batching.HasField("default_queue_policy")
 
 
 def test_without_a_gate_the_reason_is_that_nothing_was_measured() -> None:
-    found, settings = settled(gate=None)
-    for step in ENTRANCES:
-        policy = found[step].dynamic_batching.default_queue_policy
-        assert policy.default_timeout_microseconds == CLIPS_DEEP * 1_000_000
-        assert policy.max_queue_size == UNMEASURED_QUEUE
+    _, settings = settled(gate=None)
     for setting in settings:
         assert not setting.measured
-        if setting.setting in ("queue", "batching"):
+        if setting.setting == "batching":
             assert "not measured" in setting.why
 
 
