@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -38,7 +38,7 @@ from fgmclip.bench.load.experiment import (
 )
 from fgmclip.bench.load.law import CostLaw, Observation
 from fgmclip.bench.load.plan import Traffic
-from fgmclip.bench.load.point import Point, Rig, quietest, typical
+from fgmclip.bench.load.point import Point, Rig, median_point
 from fgmclip.bench.load.process import LoadProcess
 from fgmclip.bench.load.scale_picture import draw_scale
 from fgmclip.bench.load.scale_report import (
@@ -116,37 +116,50 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[ScaleReport, 
         subjects = _Subjects(load, urls)
         progress = stack.enter_context(Progress(console=console, transient=True))
         plan = list(effort.closed())
-        task = progress.add_task("closed loops", total=effort.rounds * len(plan))
         closed: dict[tuple[Case, int], list[Point]] = {one: [] for one in plan}
+        wanted = [(case, target) for case in CAMERAS[: effort.cases] for target in TARGETS]
+        counts: dict[tuple[Case, float], list[int]] = {}
+        opened: dict[tuple[Case, int], list[Point]] = {}
+        total = effort.rounds * (len(plan) + len(wanted) * len(effort.shares))
+        task = progress.add_task("loads", total=total)
+        # Closed loops and cameras in one round after another: what slows the machine for a while
+        # slows both, and each round starts elsewhere.
         for turn in range(effort.rounds):
-            # Each round starts elsewhere, so that what slows the machine for a while hits others.
             start = turn * len(plan) // effort.rounds
             for case, count in plan[start:] + plan[:start]:
-                point = subjects.closed(case, count, effort.seconds)
-                closed[case, count].append(point)
+                closed[case, count].append(subjects.closed(case, count, effort.seconds))
                 progress.advance(task)
-        law, rows = fit(closed, len(os.sched_getaffinity(0)))
-        cases = CAMERAS[: effort.cases]
-        total = len(cases) * len(TARGETS) * len(effort.shares) * effort.camera_rounds
-        task = progress.add_task("cameras", total=total)
-        cameras = [
-            subjects.cameras(law, case, target, effort, lambda: progress.advance(task))
-            for case in cases
-            for target in TARGETS
-        ]
+            if not counts:
+                law, _ = fit(closed)
+                counts = {one: numbers(law, *one, effort.shares) for one in wanted}
+                opened = {(one[0], count): [] for one, found in counts.items() for count in found}
+                total = effort.rounds * (len(plan) + len(opened))
+                progress.update(task, total=total)
+            for (case, count), points in opened.items():
+                points.append(subjects.cameras(case, count, effort.camera_seconds))
+                progress.advance(task)
+    law, rows = fit(closed)
+    cameras = [
+        CamerasRow(
+            case,
+            target,
+            model_cameras(law, case, target),
+            tuple(median_point(opened[case, count]) for count in found),
+        )
+        for (case, target), found in counts.items()
+    ]
     report = ScaleReport(law, rows, tuple(cameras))
-    points = [quietest(measured) for measured in closed.values()]
+    points = [median_point(measured) for measured in closed.values()]
     return report, (*points, *(point for row in cameras for point in row.points))
 
 
 def fit(
-    closed: Mapping[tuple[Case, int], Sequence[Point]], cores: int
+    closed: Mapping[tuple[Case, int], Sequence[Point]],
 ) -> tuple[CostLaw, tuple[ClosedRow, ...]]:
     """Fit the law to the cases that are not held out, and predict all.
 
     Args:
         closed: Points of each round by case and requests in flight.
-        cores: Of this machine.
     """
     blank = [
         ClosedRow(case, count, tuple(points), 0.0, case not in FITTED)
@@ -154,11 +167,10 @@ def fit(
     ]
     law = CostLaw.fit(
         [
-            Observation(row.case.shape, row.in_flight, row.measured)
+            Observation(row.case.shape, row.in_flight, row.measured, row.case.replicas)
             for row in blank
             if not row.held_out
-        ],
-        cores,
+        ]
     )
     rows = []
     for row in blank:
@@ -166,6 +178,12 @@ def fit(
         predicted = server.in_flight_seconds(row.in_flight)
         rows.append(ClosedRow(row.case, row.in_flight, row.rounds, predicted, row.held_out))
     return law, tuple(rows)
+
+
+def numbers(law: CostLaw, case: Case, target: float, shares: Sequence[float]) -> list[int]:
+    """Return whole numbers of cameras, at least 1, around the predicted one."""
+    predicted = model_cameras(law, case, target)
+    return sorted({max(1, round(share * predicted)) for share in shares})
 
 
 class _Subjects:
@@ -191,28 +209,9 @@ class _Subjects:
             )
         return point
 
-    def cameras(
-        self,
-        law: CostLaw,
-        case: Case,
-        target: float,
-        effort: Effort,
-        tick: Callable[[], None],
-    ) -> CamerasRow:
-        """Measure numbers of cameras around the predicted one."""
-        predicted = model_cameras(law, case, target)
-        counts = sorted({max(1, round(share * predicted)) for share in effort.shares})
-        rounds: dict[int, list[Point]] = {count: [] for count in counts}
-        for _ in range(effort.camera_rounds):
-            for count, points in rounds.items():
-                points.append(
-                    self._rig(case).cameras(
-                        self._sent(case), count, case.every, seconds=effort.camera_seconds
-                    )
-                )
-                tick()
-        kept = tuple(typical(points) for points in rounds.values())
-        return CamerasRow(case, target, predicted, kept)
+    def cameras(self, case: Case, count: int, seconds: float) -> Point:
+        """Measure one number of cameras."""
+        return self._rig(case).cameras(self._sent(case), count, case.every, seconds=seconds)
 
     def _rig(self, case: Case) -> Rig:
         urls = tuple(self._urls[case.window][: case.replicas])

@@ -26,9 +26,9 @@ Z = 1.959964
 
 BETWEEN_RUNS = 0.03
 """Standard deviation, in logarithms, of what does not change within a run but from one to the next.
-Measured by `bench/repeatability.py` over six runs: what computes in fp32 was up to a tenth faster in
-one of them, against what computes in bf16 and int8, and no longer in the next; so it is the machine
-(its clocks, its neighbours) and nothing that more rounds would average out."""
+Measured by `bench/repeatability.py` over six runs: what computes in fp32 was up to a tenth faster
+in one of them, against what computes in bf16 and int8, and no longer in the next; so it is the
+machine (its clocks, its neighbours) and nothing that more rounds would average out."""
 
 
 @dataclass(frozen=True, slots=True)

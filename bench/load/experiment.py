@@ -63,6 +63,7 @@ FITTED = (
     Case("stream", 8, "1080p"),
     Case("clip", 4),
     Case("clip", 8),
+    Case("edge", 8, replicas=2),
 )
 """Closed loops of these make the law."""
 
@@ -71,7 +72,7 @@ HELD_OUT = (
     Case("stream", 8, "480p"),
     Case("stream", 8, "720p"),
     Case("clip", 16),
-    Case("edge", 8, replicas=2),
+    Case("edge", 16, replicas=2),
 )
 """Closed loops of these it predicts."""
 
@@ -101,22 +102,19 @@ class Effort:
 
     Attributes:
         in_flight: Requests in flight of closed loops; as many as one batch holds.
-        rounds: How often each is measured; the round counts of which others had least.
-        seconds: Of each load, those that count.
-        shares: Numbers of cameras, as shares of the predicted one.
+        rounds: How often everything is measured; the median round of each counts.
+        seconds: Of each closed loop, those that count.
+        shares: Numbers of cameras, as shares of what the first round's closed loops predict.
         cases: How many of `CAMERAS`.
-        camera_rounds: How often each number of cameras is measured, from other moments on; the
-            round of the median p95 counts, as what is predicted is that of many such draws.
         camera_seconds: Of each number of cameras, those that count.
     """
 
-    in_flight: tuple[int, ...] = (1, 2, 4, 8, 16)
+    in_flight: tuple[int, ...] = (1, 2, 4, 8)
     rounds: int = 3
-    seconds: float = 2.5
+    seconds: float = 1.5
     shares: tuple[float, ...] = (0.7, 0.85, 1.0, 1.15, 1.3)
     cases: int = len(CAMERAS)
-    camera_rounds: int = 3
-    camera_seconds: float = 3.0
+    camera_seconds: float = 2.5
 
     def closed(self) -> Iterator[tuple[Case, int]]:
         """Yield all closed loops; replicas have at least one request each."""
@@ -132,8 +130,7 @@ QUICK = Effort(
     seconds=1.0,
     shares=(0.75, 0.9, 1.05, 1.2),
     cases=2,
-    camera_rounds=1,
-    camera_seconds=2.5,
+    camera_seconds=2.0,
 )
 
 

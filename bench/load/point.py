@@ -126,12 +126,7 @@ class Rig:
             return result, meter.read(), steps_between(before, counters.read())
 
 
-def quietest(points: Sequence[Point]) -> Point:
-    """Return the point of which others had least: a neighbour's work only ever slows."""
-    return min(points, key=lambda point: point.cores.others)
-
-
-def typical(points: Sequence[Point]) -> Point:
+def median_point(points: Sequence[Point]) -> Point:
     """Return the point of the median p95, of two the one that waits longer."""
     return sorted(points, key=lambda point: point.p95)[len(points) // 2]
 

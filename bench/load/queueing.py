@@ -3,10 +3,9 @@
 So it is in this repository: one instance of each engine, a dynamic batcher that waits for nobody
 and merges what has come while the engine was busy. Requests that arrive during a batch form the
 next one. The whole chain is one such server, since its steps share the cores. Replicas on one
-machine share them too: a, which is Python steps and wake-ups, keeps one core busy, and w, which is
-engines, all of them; together they get no more cores than there are. There is no formula for
-periodic arrivals of many cameras at such a server: the model is run instead, which takes
-milliseconds.
+machine share them too: w needs all of them, a some, and together they get no more than there are.
+There is no formula for periodic arrivals of many cameras at such a server: the model is run
+instead, which takes milliseconds.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ class _Batch:
 
     Attributes:
         requests: Which.
-        fixed: Seconds of one core until its fixed part is done.
-        each: Seconds of all cores until its requests are, after that.
+        fixed: Seconds until its fixed part is done, if nobody else were served.
+        each: Seconds until its requests are, after that.
     """
 
     requests: list[int]
@@ -66,19 +65,19 @@ class BatchServer:
         each: w, seconds of each request in it; 1 / w requests a second is all that it can do.
         largest: Requests of a batch at most.
         replicas: Servers that share the machine; requests go to them in turn.
-        cores: Of the machine.
+        shared: Share of the machine that a batch's fixed part needs.
     """
 
     fixed: float
     each: float
     largest: int = 64
     replicas: int = 1
-    cores: int = 1
+    shared: float = 1.0
 
     def in_flight_seconds(self, concurrency: int) -> float:
         """Return the latency of requests of which so many are always in flight."""
         # All that a server has in flight is one batch; its replicas' batches keep step with it.
-        return max(1.0, self.replicas / self.cores) * self.fixed + self.each * concurrency
+        return max(1.0, self.replicas * self.shared) * self.fixed + self.each * concurrency
 
     def latencies(self, arrivals: Times) -> NDArray[np.float64]:
         """Return the seconds from each arrival to its answer.
@@ -92,8 +91,8 @@ class BatchServer:
         busy: dict[int, _Batch] = {}
         now, coming = 0.0, 0
         while coming < len(times) or busy:
-            demand = sum(1 if batch.fixed > 0 else self.cores for batch in busy.values())
-            speed = min(1.0, self.cores / demand) if busy else 1.0
+            demand = sum(self.shared if batch.fixed > 0 else 1.0 for batch in busy.values())
+            speed = 1 / max(1.0, demand)
             step = min((batch.step for batch in busy.values()), default=inf)
             ends = now + step / speed
             arrives = times[coming] if coming < len(times) else inf

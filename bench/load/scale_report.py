@@ -11,7 +11,7 @@ from rich.table import Table
 from fgmclip.bench.bars import Bar
 from fgmclip.bench.load.experiment import BAR_PERCENT, DT, PLANNED, Case
 from fgmclip.bench.load.law import TERMS, CostLaw
-from fgmclip.bench.load.point import Point, quietest
+from fgmclip.bench.load.point import Point
 from fgmclip.bench.load.queueing import servers_for
 from fgmclip.bench.load.search import crossing
 
@@ -40,8 +40,8 @@ class ClosedRow:
 
     @property
     def measured(self) -> float:
-        """Mean latency in the round in which others had least of the cores, seconds."""
-        return quietest(self.rounds).mean
+        """Mean latency in the median round, seconds."""
+        return float(np.median([point.mean for point in self.rounds]))
 
     @property
     def error(self) -> float:

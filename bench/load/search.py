@@ -105,5 +105,7 @@ def _growing(p95: Mapping[int, float]) -> dict[int, float]:
             means[-1] = float(np.average([means[-1], later], weights=sizes))
             pools[-1] += pool
     return {
-        count: float(np.exp(mean)) for pool, mean in zip(pools, means, strict=True) for count in pool
+        count: float(np.exp(mean))
+        for pool, mean in zip(pools, means, strict=True)
+        for count in pool
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_a_ratio_and_its_inverse_have_the_same_interval() -> None:
 def test_rounds_that_all_agree_still_allow_for_another_run() -> None:
     found = interval([5.0] * 10)
     assert found.value == pytest.approx(5.0)
-    assert 0.02 < found.half_width < 0.04
+    assert found.half_width == pytest.approx(math.sqrt(2) * 1.96 * BETWEEN_RUNS, rel=0.02)
 
 
 def test_two_rounds_say_nothing_about_how_far_rounds_differ() -> None:

@@ -79,12 +79,12 @@ def test_replicas_on_one_machine_share_it() -> None:
     assert two.in_flight_seconds(4) == pytest.approx(4.0)
 
 
-def test_what_keeps_one_core_busy_leaves_the_other_to_a_replica() -> None:
-    two = BatchServer(1.0, 0.5, replicas=2, cores=2)
+def test_a_fixed_part_that_needs_half_the_machine_leaves_the_other_to_a_replica() -> None:
+    two = BatchServer(1.0, 0.5, replicas=2, shared=0.5)
     # Side by side for 1.0, then each at half the speed.
     assert two.latencies(np.array([0.0, 0.0])) == pytest.approx([2.0, 2.0])
     assert two.in_flight_seconds(2) == pytest.approx(2.0)
-    # From 1.0 on three cores' worth of work on two: 0.5 takes 0.75, and then it is alone.
+    # From 1.0 on work for one and a half machines: 0.5 takes 0.75, and then it is alone.
     assert two.latencies(np.array([0.0, 1.0])) == pytest.approx([1.75, 1.75])
 
 
@@ -102,7 +102,7 @@ def test_servers_keep_their_headroom() -> None:
     assert servers_for(10_000, 1, 0.3) is None
 
 
-TRUTH = CostLaw((0.004, 0.002, 0.006, 0.003, 0.0001), 2)
+TRUTH = CostLaw((0.004, 0.002, 0.006, 0.003, 0.0001), 0.75)
 
 
 def observed(noise: float) -> list[Observation]:
@@ -122,12 +122,24 @@ def observed(noise: float) -> list[Observation]:
     ]
 
 
+def replicas() -> list[Observation]:
+    shape = Shape(1, 8, 0.0)
+    return [
+        Observation(shape, count, TRUTH.server(shape, 2).in_flight_seconds(count), 2)
+        for count in (2, 4, 8)
+    ]
+
+
 def test_the_law_finds_what_made_its_points() -> None:
-    assert CostLaw.fit(observed(0.0), 2).seconds == pytest.approx(TRUTH.seconds)
+    law = CostLaw.fit([*observed(0.0), *replicas()])
+    assert law.seconds == pytest.approx(TRUTH.seconds)
+    assert law.shared == pytest.approx(TRUTH.shared)
+    # Without replicas nothing is known of that: as if everything were shared.
+    assert CostLaw.fit(observed(0.0)).shared == 1.0
 
 
 def test_the_law_predicts_shapes_that_it_has_not_seen() -> None:
-    law = CostLaw.fit(observed(0.03), 2)
+    law = CostLaw.fit(observed(0.03))
     for shape in (Shape(1, 16, 0.0), Shape(1, 8, 0.4), Shape(16, 16, 0.1)):
         expected = TRUTH.server(shape).in_flight_seconds(4)
         assert law.server(shape).in_flight_seconds(4) == pytest.approx(expected, rel=0.1)
@@ -136,7 +148,7 @@ def test_the_law_predicts_shapes_that_it_has_not_seen() -> None:
 def test_no_term_of_the_law_gives_time_back() -> None:
     shape = Shape(1, 8, 0.0)
     falling = [Observation(shape, count, 0.1 / count) for count in (1, 2, 4)]
-    assert min(CostLaw.fit(falling, 2).seconds) >= 0
+    assert min(CostLaw.fit(falling).seconds) >= 0
 
 
 def test_a_long_clip_fills_a_batch_alone() -> None:
@@ -172,14 +184,13 @@ def closed_loops(effort: Effort, distort: Callable[[Case], float] = lambda case:
 def test_the_split_is_a_split() -> None:
     assert not set(FITTED) & set(HELD_OUT)
     assert len(set(FITTED)) == len(FITTED)
-    assert all(case.replicas == 1 for case in FITTED)
     for effort in (Effort(), QUICK):
         assert {case for case, _ in effort.closed()} == {*FITTED, *HELD_OUT}
         assert all(count >= case.replicas for case, count in effort.closed())
 
 
 def test_held_out_points_do_not_move_the_law() -> None:
-    law, rows = fit(closed_loops(QUICK, lambda case: 2.0 if case in HELD_OUT else 1.0), 2)
+    law, rows = fit(closed_loops(QUICK, lambda case: 2.0 if case in HELD_OUT else 1.0))
     assert law.seconds == pytest.approx(TRUTH.seconds)
     errors = {row.held_out: set() for row in rows}  # type: dict[bool, set[float]]
     for row in rows:
@@ -187,12 +198,14 @@ def test_held_out_points_do_not_move_the_law() -> None:
     assert errors == {False: {0.0}, True: {-0.5}}
 
 
-def test_the_quietest_round_counts() -> None:
+def test_the_median_round_counts() -> None:
     closed = closed_loops(QUICK)
     for (case, count), points in closed.items():
-        slow = [point(case, "closed", count, 3 * points[0].mean, others=0.5) for _ in range(2)]
-        points[:] = [slow[0], points[0], slow[1]]
-    assert fit(closed, 2)[0].seconds == pytest.approx(TRUTH.seconds)
+        slow, fast = (
+            point(case, "closed", count, factor * points[0].mean) for factor in (3.0, 0.5)
+        )
+        points[:] = [slow, points[0], fast]
+    assert fit(closed)[0].seconds == pytest.approx(TRUTH.seconds)
 
 
 def cameras_row(case: Case, target: float, factor: float = 1.0) -> CamerasRow:
@@ -220,7 +233,7 @@ def test_cameras_are_held_to_what_was_measured_around_them() -> None:
 
 
 def test_the_report_stands_or_falls_with_its_worst_held_out_point(tmp_path: Path) -> None:
-    law, rows = fit(closed_loops(QUICK), 2)
+    law, rows = fit(closed_loops(QUICK))
     good = ScaleReport(law, rows, (cameras_row(CAMERAS[0], 0.25),))
     assert good.bar().reached
     assert len(good.errors()) == sum(row.held_out for row in rows) + 1
