@@ -153,6 +153,7 @@ class ScaleReport:
             "law_ms": {
                 term: 1e3 * value for term, value in zip(TERMS, self.law.seconds, strict=True)
             },
+            "law_shared": self.law.shared,
             "closed": [row.to_json() for row in self.closed],
             "cameras": [row.to_json() for row in self.cameras],
             "plan": plan(self.law),
@@ -251,7 +252,8 @@ def law_text(law: CostLaw) -> str:
     return (
         f"b requests that are served together take {batch:.2f} ms + b ({request:.2f} ms + "
         f"{frame:.2f} ms a new frame + {pixels:.2f} ms a megapixel of raw frames + {window:.3f} ms "
-        "a frame of the window)"
+        f"a frame of the window); of a batch's {batch:.2f} ms, which need {law.shared:.0%} of the "
+        "machine, replicas delay each other's"
     )
 
 
