@@ -445,7 +445,7 @@ def test_perf_analyzer_is_asked_for_the_same_requests(
     clip = make_traffic("clip", MANIFEST, "240p")
     assert requests_per_second(path, "127.0.0.1:1", clip, 4, seconds=2.0) == 123.5
     arguments = (tmp_path / "arguments").read_text()
-    assert "-m fgm_clip -u 127.0.0.1:1 -i grpc --shape FRAMES:9,240,426,3" in arguments
+    assert "-m fgm_clip -u 127.0.0.1:1 -i grpc --input-data" in arguments
     assert "--concurrency-range 4 --measurement-interval 2000" in arguments
 
 
