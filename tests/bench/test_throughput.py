@@ -6,8 +6,6 @@ import asyncio
 import io
 import json
 import math
-import os
-import stat
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -25,12 +23,6 @@ from fgmclip.bench.load.counters import StepLoad, counts_of, steps_between
 from fgmclip.bench.load.curves import draw_throughput
 from fgmclip.bench.load.generator import answer, read_traffic, write_traffic
 from fgmclip.bench.load.loops import Record, closed_loop, open_loop
-from fgmclip.bench.load.perf_analyzer import (
-    PROGRAM,
-    PerfAnalyzerError,
-    find_perf_analyzer,
-    requests_per_second,
-)
 from fgmclip.bench.load.plan import LoadPlan, LoadResult, Traffic
 from fgmclip.bench.load.point import Point, Rig
 from fgmclip.bench.load.process import LoadProcess, LoadProcessError
@@ -419,42 +411,3 @@ def test_a_rig_puts_loads_on_a_server(
         assert cameras.arrivals == "cameras"
         assert 9 <= cameras.requests <= 15
         assert rig.poisson(TRAFFIC, 3, 0.05, seconds=0.2).arrivals == "poisson"
-
-
-SCRIPT = """#!/bin/sh
-echo "$@" > "{folder}/arguments"
-while [ "$1" != "-f" ]; do shift; done
-printf 'Concurrency,Inferences/Second,Client Send\\n4,{rate},10\\n' > "$2"
-exit {status}
-"""
-
-
-def program(folder: Path, *, rate: str = "123.5", status: int = 0) -> str:
-    path = folder / PROGRAM
-    path.write_text(SCRIPT.format(folder=folder, rate=rate, status=status))
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return str(path)
-
-
-def test_perf_analyzer_is_asked_for_the_same_requests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    path = program(tmp_path)
-    assert find_perf_analyzer() == path
-    clip = make_traffic("clip", MANIFEST, "240p")
-    assert requests_per_second(path, "127.0.0.1:1", clip, 4, seconds=2.0) == 123.5
-    arguments = (tmp_path / "arguments").read_text()
-    assert "-m fgm_clip -u 127.0.0.1:1 -i grpc --input-data" in arguments
-    assert "--concurrency-range 4 --measurement-interval 2000" in arguments
-
-
-def test_a_perf_analyzer_that_fails_is_not_passed_over(tmp_path: Path) -> None:
-    clip = make_traffic("clip", MANIFEST, "240p")
-    with pytest.raises(PerfAnalyzerError, match="exit status 3"):
-        requests_per_second(program(tmp_path, status=3), "127.0.0.1:1", clip, 4, seconds=2.0)
-
-
-def test_without_perf_analyzer_none_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert find_perf_analyzer() is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +40,9 @@ class ServedCompetitor:
     release: int
     frames: Frames
 
-    @contextmanager
-    def open(self) -> Iterator[Callable[[], float]]:
+    def open(self) -> AbstractContextManager[Callable[[], float]]:
         """Start a server; see `Competitor`."""
-        with ExitStack() as stack:
-            with _as_competitor():
-                run = self._start(stack)
-            yield run
+        return _opened(self._start)
 
     def _start(self, stack: ExitStack) -> Callable[[], float]:
         server = stack.enter_context(EmbeddedServer(self.repository))
@@ -83,13 +79,9 @@ class NaiveCompetitor:
     threads: int
     frames: Frames
 
-    @contextmanager
-    def open(self) -> Iterator[Callable[[], float]]:
+    def open(self) -> AbstractContextManager[Callable[[], float]]:
         """Start a server; see `Competitor`."""
-        with ExitStack() as stack:
-            with _as_competitor():
-                run = self._start(stack)
-            yield run
+        return _opened(self._start)
 
     def _start(self, stack: ExitStack) -> Callable[[], float]:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fgmclip-naive-"))
@@ -106,6 +98,16 @@ class NaiveCompetitor:
                 timeout_seconds=Timeouts().request_seconds,
             )
         )
+
+
+@contextmanager
+def _opened(
+    start: Callable[[ExitStack], Callable[[], float]],
+) -> Iterator[Callable[[], float]]:
+    with ExitStack() as stack:
+        with _as_competitor():
+            run = start(stack)
+        yield run
 
 
 def _timed(clip: Callable[[], object]) -> Callable[[], float]:
