@@ -127,8 +127,8 @@ def ratio_plot(report: CostReport) -> str:
     return _figure(
         "plot-ratio",
         "How many times longer than ours",
-        "Dot: median over the turns that both had. Stroke with ends: its 95 % interval. Right of "
-        "the line at 1, ours is faster. Logarithmic axis.",
+        "Dot: interquartile mean over the turns that both had. Stroke with ends: its 95 % "
+        "interval. Right of the line at 1, ours is faster. Logarithmic axis.",
         _rows(scale, rows),
     )
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from fgmclip.bench.cost.competitor import CompetitorError
 from fgmclip.bench.overhead_race import Load
 
-TURN_MS = 400.0
-"""What a turn takes at least: long enough for the kernel's counters to see a neighbour."""
+TURN_MS = 800.0
+"""What a turn takes at least: long enough for the kernel's counters to see a neighbour, and for the
+median of a few clips where one clip by itself may be a fifth off."""
 
 MOST_CALLS = 20
 """Clips of a turn at most."""

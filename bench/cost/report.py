@@ -31,8 +31,8 @@ class Latency:
         p50: Median, milliseconds.
         p90: 90th percentile, milliseconds.
         p99: 99th percentile, milliseconds; the slowest if there are fewer than 100.
-        low: Lower end of the median's 95 % interval, as `fgmclip.bench.cost.intervals` defines it:
-            it holds the median of another such run 95 times of 100. Milliseconds.
+        low: Lower end of its 95 % interval, as `fgmclip.bench.cost.intervals` defines it: another
+            such run's figure lies in it 95 times of 100. Milliseconds.
         high: Its upper end.
         repeats: Clips that were timed.
         rounds: Turns, among the competitors, that they were timed in.
@@ -93,7 +93,7 @@ class Ratio:
     Attributes:
         longer: Key of the one.
         shorter: Key of the other.
-        value: Median over the rounds; below 1 if `longer` is the faster one.
+        value: Interquartile mean over the rounds; below 1 if `longer` is the faster one.
         low: Lower end of its 95 % interval, as `fgmclip.bench.cost.intervals` defines it.
         high: Its upper end.
         rounds: How many rounds.

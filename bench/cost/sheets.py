@@ -192,7 +192,8 @@ def _times(report: CostReport) -> Sheet:
         (
             "Same machine, same run, one clip at a time, in turns. All take the same clip, but for "
             "models with a published shape of clips of their own, which then stands beside them. "
-            "Times ours: the median over the turns that an entry shared with our server.",
+            "Times ours: the interquartile mean over the turns that an entry shared with our "
+            "server.",
         ),
     )
 

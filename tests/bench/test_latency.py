@@ -365,8 +365,8 @@ def test_a_stopped_heat_goes_on_where_it_was(
         assert bench(stand_ins(14), effort=few) == latency.STOPPED
     again = stand_ins(15)
     assert bench(again, effort=few) == 0
-    # To warm up alone; and two rounds after that, each with a clip unseen.
-    assert (again[NAIVE].runs, again["s3d"].runs) == (1, 5)
+    # To warm up alone; and two rounds after that, each of two clips and one unseen.
+    assert (again[NAIVE].runs, again["s3d"].runs) == (1, 7)
     assert report_of(tmp_path / "out").protocol["rounds"] == "8"
 
 

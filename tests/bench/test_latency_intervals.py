@@ -67,3 +67,20 @@ def test_pairing_takes_out_what_slows_both() -> None:
     slow = np.exp(np.random.default_rng(0).normal(0, 0.3, 20))
     ratios = paired(list(10 * slow), list(2 * slow))
     assert ratios == pytest.approx([5.0] * 20)
+
+
+def test_one_outlier_in_eight_changes_nothing() -> None:
+    usual = [99.0, 100.0, 101.0, 100.0, 99.0, 101.0, 100.0]
+    assert interval([*usual, 1e6]).value == pytest.approx(interval([*usual, 101.0]).value)
+
+
+def test_a_machine_of_two_states_is_found_alike_by_another_run() -> None:
+    def middle(seed: int) -> float:
+        slow = np.random.default_rng(seed).random(16) < 0.5
+        return math.log(interval(list(np.where(slow, 1.1, 1.0)), resamples=10).value)
+
+    def median(seed: int) -> float:
+        slow = np.random.default_rng(seed).random(16) < 0.5
+        return math.log(float(np.median(np.where(slow, 1.1, 1.0))))
+
+    assert np.std(list(map(middle, range(200)))) < 0.8 * np.std(list(map(median, range(200))))

@@ -63,13 +63,13 @@ def test_a_turn_of_short_clips_is_long_enough_to_be_watched() -> None:
 
 
 def test_short_clips_wake_first_and_long_ones_do_not() -> None:
-    short, long = Clip(100.0), Clip(2 * WAKE_MS)
+    short, long = Clip(200.0), Clip(2 * WAKE_MS)
     starters = {name: Starter.warmed(clip) for name, clip in (("short", short), ("long", long))}
     assert (short.runs, long.runs) == (1, 1)
     turns, failed = take_round(starters, 0, load=Neighbour())
     assert failed == {}
     # The second run woke it.
-    assert turns["short"].milliseconds == (102.0, 103.0, 104.0, 105.0)
+    assert turns["short"].milliseconds == (202.0, 203.0, 204.0, 205.0)
     assert turns["long"].milliseconds == (2 * WAKE_MS + 1,)
 
 
