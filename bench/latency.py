@@ -39,7 +39,8 @@ from fgmclip.bench.cost.state import STATE_FILE, RaceState, state_key
 from fgmclip.bench.cost.summary import ratios_of, with_datasets
 from fgmclip.bench.cost.tables import markdown, tables
 from fgmclip.bench.gpu_check import GPU_QUERY, find_gpus
-from fgmclip.spec import PRESETS, FgmclipError
+from fgmclip.export.sources import open_model
+from fgmclip.spec import PRESETS, FgmclipError, preset
 
 MODEL = "gym99"
 """The preset that fits the paper's Table 6."""
@@ -165,6 +166,7 @@ def _plan(arguments: argparse.Namespace, progress: Progress, task: TaskID) -> Pl
     if arguments.repository:
         released = open_release(arguments.repository)
         model = _model_of(released, arguments.model)
+        _require_same(model, released)
     else:
         model = arguments.model or MODEL
         released = cached_release(
@@ -180,6 +182,7 @@ def _plan(arguments: argparse.Namespace, progress: Progress, task: TaskID) -> Pl
         spec=public.spec,
         repository=released.repository,
         release=public.release,
+        model_tag=public.model_tag,
         precision=public.precision,
         verdict=released.verdict,
         quick=arguments.quick,
@@ -205,6 +208,22 @@ def _model_of(released: Released, asked: str | None) -> str:
             f"{asked or 'none'}; name it"
         )
     return asked
+
+
+def _require_same(model: str, released: Released) -> None:
+    """Refuse to set a release beside competitors that run another model.
+
+    Raises:
+        ReportError: The model's spec is not the release's.
+    """
+    untrained = model in PRESETS and model != "demo"
+    spec = preset(model) if untrained else open_model(model).spec
+    if spec != released.manifest.public.spec:
+        raise ReportError(
+            "--model: expected the checkpoint that the release of "
+            f"{released.manifest.public.spec.name} was exported from, got {model}, which is "
+            "another model; name that checkpoint"
+        )
 
 
 def _epoch_seconds(model: str, dataset: Path) -> float:

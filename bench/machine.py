@@ -7,7 +7,21 @@ import os
 import platform
 from pathlib import Path
 
-PACKAGES = ("fgmclip", "numpy", "onnxruntime", "torch", "tritonclient", "nvidia-pytriton")
+PACKAGES = (
+    "fgmclip",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "open_clip_torch",
+    "opencv-python-headless",
+    "openvino",
+    "pillow",
+    "torch",
+    "torchvision",
+    "tritonclient",
+    "nvidia-pytriton",
+)
+"""What computes, or prepares what is computed, in some bench."""
 
 
 def describe_machine() -> dict[str, str]:

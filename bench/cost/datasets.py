@@ -89,8 +89,8 @@ def for_dataset(entry: Entry, spec: ModelSpec, dataset: Dataset) -> Entry:
     """Return the entry of the same model with the classifier for a data set.
 
     Args:
-        entry: Of a model of `spec`.
-        spec: Its classes and its classifier.
+        entry: Of a model.
+        spec: Its own: an ablation may have another classifier than the whole model.
         dataset: Whose classes it gets.
     """
     more = dataset.classes - len(spec.classes)

@@ -22,6 +22,7 @@ class Plan:
         spec: Its spec.
         repository: Directory of models with a release of it; ours is served from here.
         release: Number of that release.
+        model_tag: Of its weights, spec and rungs, as its manifest has it.
         precision: Arithmetic of its submodules, for example `int8/bf16/int8`.
         verdict: What the gate said of that.
         quick: Whether only what is quick to set up takes part.
@@ -36,6 +37,7 @@ class Plan:
     spec: ModelSpec
     repository: Path
     release: int
+    model_tag: str
     precision: str
     verdict: str
     quick: bool

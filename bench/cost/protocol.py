@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from collections.abc import Sequence
 
@@ -14,9 +13,6 @@ from fgmclip.bench.cost.run import TOGETHER
 from fgmclip.bench.machine import describe_machine
 from fgmclip.spec import PRESETS
 
-VERSIONS = ("openvino", "torchvision", "open_clip_torch", "onnx")
-"""Packages that the machine's description does not name."""
-
 
 def settings(plan: Plan) -> dict[str, str]:
     """Return what is decided before the race, by name."""
@@ -24,8 +20,10 @@ def settings(plan: Plan) -> dict[str, str]:
     untrained = plan.model in PRESETS and plan.model != "demo"
     return {
         "model": plan.spec.name,
-        "weights": "random, with outlier channels" if untrained else "trained",
-        "release": f"r{plan.release}",
+        "weights": "random, of which times do not depend; what is served has those of its release"
+        if untrained
+        else "trained",
+        "release": f"r{plan.release}, {plan.model_tag}",
         "precision": plan.precision,
         "verdict": plan.verdict,
         "device": plan.device,
@@ -34,13 +32,13 @@ def settings(plan: Plan) -> dict[str, str]:
         "T": str(frames),
         "resolution": f"{width}x{height}",
         "concurrency": "1: competitors take turns, each in a process of its own",
-        "heats": f"{TOGETHER} at most are open at a time; ours and eager PyTorch are in each heat",
+        "heats": f"{TOGETHER} at most are open beside ours and eager PyTorch, which are in each",
         "warm-up": f"2 clips after the start, and one at the start of a turn of clips below "
         f"{WAKE_MS:g} ms",
         "turn": f"clips for {TURN_MS:g} ms, at least 1 and at most {MOST_CALLS}; taken again, up "
         f"to {TRIES} times in all, if other work took more than {QUIET:.0%} of the processors",
         "intervals": "95 % for the figure of another such run: moving block bootstrap of rounds, "
-        f"{RESAMPLES} resamples, ratios paired by round, and {BETWEEN_RUNS:.0%} standard deviation "
+        f"{RESAMPLES} resamples, ratios paired by round, and {BETWEEN_RUNS:.1%} standard deviation "
         "between runs",
     }
 
@@ -72,9 +70,4 @@ def protocol(
         facts["GPU"] = "CUDA events and TensorRT: this path was tested on stand-ins only"
     if left_out:
         facts["left out"] = left_out
-    return facts | describe_machine() | _versions() | {"load after": f"{os.getloadavg()[0]:.2f}"}
-
-
-def _versions() -> dict[str, str]:
-    here = {item.metadata["Name"] for item in importlib.metadata.distributions()}
-    return {name: importlib.metadata.version(name) for name in VERSIONS if name in here}
+    return facts | describe_machine() | {"load after": f"{os.getloadavg()[0]:.2f}"}

@@ -24,6 +24,7 @@ from fgmclip.export.gate import Verdict
 from fgmclip.export.manifest import ReleaseManifest, short_hash
 from fgmclip.export.repository import Repository
 from fgmclip.export.sources import DEMO_CHECKPOINT
+from fgmclip.kernels import native
 from fgmclip.serve.runtimes.proof import file_sha256
 
 ROOMS = ("export", "kernels", "model", "serve", "spec", "triton_repo", "video")
@@ -117,6 +118,7 @@ def _folder(model: str, target: str, precision: str, cache: Path) -> Path:
     weights = file_sha256(path) if path.is_file() else "random"
     facts = describe_machine()
     versions = {name: _version(name) for name in TOOLS}
+    compiled = native.module_file()
     key = short_hash(
         [
             ("model", model if weights == "random" else ""),
@@ -124,6 +126,8 @@ def _folder(model: str, target: str, precision: str, cache: Path) -> Path:
             ("target", target),
             ("precision", precision),
             ("code", code_version(ROOMS)),
+            # Goes into the release as it was built, perhaps from other sources.
+            ("kernels", "none" if compiled is None else file_sha256(compiled)),
             # Precision and threads were chosen by what was fast here.
             ("machine", f"{facts['processor']} {facts['cores']}"),
             ("tools", str(versions)),

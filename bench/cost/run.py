@@ -99,7 +99,7 @@ def race(
     Raises:
         CompetitorError: What others are compared with cannot run.
     """
-    failed: dict[str, str] = {}
+    failed = {item.entry.key: item.entry.why for item in competitors if item.entry.why}
     heats = heats_of(competitors)
     for number, heat in enumerate(heats):
         now = time.monotonic()

@@ -17,7 +17,7 @@ from fgmclip.bench.machine import describe_machine
 
 STATE_FILE = "latency-state.json"
 
-_SOURCES = (".py", ".cpp", ".cu", ".h", ".hpp", ".pbtxt")
+_SOURCES = (".py", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".pbtxt", "CMakeLists.txt")
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ def code_version(rooms: Sequence[str] = ()) -> str:
     digest = hashlib.sha256()
     # Room by room: a search from the top does not follow the links that rooms are.
     for room in rooms or sorted(path.name for path in root.iterdir() if path.is_dir()):
-        files = (file for file in (root / room).rglob("*") if file.suffix in _SOURCES)
+        files = (file for file in (root / room).rglob("*") if file.name.endswith(_SOURCES))
         for file in sorted(files):
             digest.update(f"{room}/{file.relative_to(root / room)}".encode())
             digest.update(file.read_bytes())

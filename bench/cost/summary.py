@@ -11,6 +11,7 @@ import numpy as np
 from fgmclip.bench.cost.competitor import EAGER, SERVED
 from fgmclip.bench.cost.datasets import DATASETS, for_dataset
 from fgmclip.bench.cost.intervals import LEAST_ROUNDS, RESAMPLES, interval, paired
+from fgmclip.bench.cost.peers.ablations import ablations
 from fgmclip.bench.cost.race import Round
 from fgmclip.bench.cost.report import Entry, Latency, Ratio
 from fgmclip.spec import ModelSpec
@@ -98,15 +99,16 @@ def with_datasets(
 
     Args:
         entries: Of the common clip.
-        spec: Of the model; ablations have its classifier.
+        spec: Of the model.
         trained_on: Key of the data set that an epoch of training was timed on: no other's row has
             that time.
     """
     ours = [entry for entry in entries if entry.key == SERVED or entry.group == "ablation"]
+    changed = {item.key: item.spec for item in ablations(spec)}
     rows = []
     for dataset in DATASETS.values():
         for entry in ours:
-            row = for_dataset(entry, spec, dataset)
+            row = for_dataset(entry, changed.get(entry.key, spec), dataset)
             trained = dataset.key == trained_on
             rows.append(row if trained else replace(row, training_seconds=None))
     return (*entries, *rows)

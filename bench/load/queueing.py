@@ -22,7 +22,8 @@ DRAWS = 24
 """How often cameras' moments are drawn for one prediction."""
 
 PERIODS = 24
-"""Requests of each camera in a draw, as in a measured run; the first sixth does not count."""
+"""Requests of each camera in a draw; the first sixth does not count. More than a measured run has:
+beyond saturation, what waits grows longer here than there."""
 
 MOST_CAMERAS = 100_000
 """Where the search for the largest number of cameras ends."""
@@ -154,5 +155,6 @@ def servers_for(cameras: int, per_server: int, headroom: float) -> int | None:
     Returns:
         None if a server that keeps its headroom carries none.
     """
-    usable = int(per_server * (1 - headroom))
+    # 0.7 x 90 is a little less than 63 in doubles.
+    usable = int(per_server * (1 - headroom) + 1e-9)
     return -(-cameras // usable) if usable else None

@@ -123,6 +123,7 @@ def plan(folder: Path, only: frozenset[str] = frozenset()) -> Plan:
         spec=preset("gym99"),
         repository=folder,
         release=1,
+        model_tag="0123456789abcdef",
         precision="int8/bf16/int8",
         verdict="gate: taken",
         quick=True,
@@ -368,6 +369,13 @@ def test_a_stopped_heat_goes_on_where_it_was(
     # To warm up alone; and two rounds after that, each of two clips and one unseen.
     assert (again[NAIVE].runs, again["s3d"].runs) == (1, 7)
     assert report_of(tmp_path / "out").protocol["rounds"] == "8"
+
+
+def test_why_ours_cannot_run_is_told(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    competitors = stand_ins(16)
+    competitors[SERVED].entry = replace(competitors[SERVED].entry, why="no such operator")
+    assert bench(competitors) == 1
+    assert "no such operator" in " ".join(capsys.readouterr().err.split())
 
 
 def test_unknown_keys_are_refused(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from fgmclip.bench.cost.clock import clock
 from fgmclip.bench.cost.export_process import main as export_main
 from fgmclip.bench.cost.released import AUTO, PLAIN, cached_release, open_release
 from fgmclip.bench.cost.report import ReportError
-from fgmclip.bench.latency import _model_of
+from fgmclip.bench.latency import _model_of, _require_same
 from fgmclip.export.errors import ExportError, GateError
 from fgmclip.model.build import build_model
 from fgmclip.model.checkpoint import save_checkpoint
@@ -141,3 +141,15 @@ def test_on_a_gpu_events_around_the_call_tell_the_time(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "torch", stand_in)
     assert clock("cuda")(lambda: happened.append("call")) == 2.5
     assert happened == ["record", "call", "record", "wait", "read"]
+
+
+def test_competitors_must_run_the_model_that_is_served(exported: Path, tmp_path: Path) -> None:
+    found = open_release(exported)
+    same = exported.parent / "tiny.safetensors"
+    _require_same(str(same), found)
+    spec = found.manifest.public.spec
+    other = build_model(spec.replace(fusion=spec.fusion.replace(width=64)), seed=0)
+    save_checkpoint(other, tmp_path / "other.safetensors")
+    for model in (str(tmp_path / "other.safetensors"), "gym99", "demo"):
+        with pytest.raises(ReportError, match="which is another model"):
+            _require_same(model, found)

@@ -97,6 +97,7 @@ def plan(
         spec=spec,
         repository=folder,
         release=3,
+        model_tag="0123456789abcdef",
         precision=precision,
         verdict="passes",
         quick=quick,

@@ -100,6 +100,8 @@ def test_the_largest_number_of_cameras_is_the_last_within_the_target() -> None:
 def test_servers_keep_their_headroom() -> None:
     assert servers_for(10_000, 20, 0.3) == 715
     assert servers_for(10_000, 1, 0.3) is None
+    # 0.7 times 90 is 63, not a little less.
+    assert servers_for(630, 90, 0.3) == 10
 
 
 TRUTH = CostLaw((0.004, 0.002, 0.006, 0.003, 0.0001), 0.75)
