@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -157,8 +158,9 @@ def _read(spec: ModelSpec, videos: Sequence[LabelledVideo], report: Report) -> C
     motions: list[Array] = []
     for index, video in enumerate(videos):
         report(f"read clip {index + 1} of {len(videos)}")
-        windows = list(read_windows(video.path, spec.clip))
-        window = windows[len(windows) // 2]
+        # Decoded twice: the windows of a long video do not fit into memory.
+        middle = sum(1 for _ in read_windows(video.path, spec.clip)) // 2
+        window = next(islice(read_windows(video.path, spec.clip), middle, None))
         image, motion = preprocess(
             window.frames,
             parameters,

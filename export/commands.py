@@ -63,10 +63,11 @@ def run_activate(path: Path, release: int, *, as_json: bool, console: Console) -
     """Let the ensembles serve a release that is already there.
 
     Raises:
-        RepositoryError: There is no such release.
+        RepositoryError: There is no such directory or release.
         BusyError: Another process is publishing.
     """
     target = Repository(path)
+    target.require()
     with target.lock():
         target.activate(release)
     if as_json:
@@ -79,9 +80,11 @@ def run_prune(path: Path, keep: int, *, as_json: bool, console: Console) -> None
     """Remove all but the newest releases that nothing serves.
 
     Raises:
+        RepositoryError: There is no such directory.
         BusyError: Another process is publishing.
     """
     target = Repository(path)
+    target.require()
     with target.lock():
         removed = target.prune(keep)
     if as_json:

@@ -121,6 +121,15 @@ def preprocess_parameters(spec: ModelSpec, limits: Limits) -> dict[str, str]:
     }
 
 
+def window_parameters(manifest: PublicManifest) -> dict[str, str]:
+    """Return the parameters of the `window` step."""
+    return {
+        "window": str(manifest.spec.clip.frames),
+        "max_tracks": str(manifest.limits.max_tracks),
+        "embedding_tag": manifest.embedding_tag,
+    }
+
+
 def ensemble_parameters(manifest: PublicManifest) -> dict[str, str]:
     """Return the parameters of a public ensemble."""
     return {MANIFEST_PARAMETER: manifest.model_dump_json()}

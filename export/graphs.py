@@ -72,8 +72,9 @@ def compare(part: str, pairs: list[tuple[int, Array, Array]]) -> PartCheck:
     Raises:
         GateError: An output is not finite or differs by more than the tolerance.
     """
-    scale = max(1.0, *(float(np.abs(expected).max()) for _, expected, _ in pairs))
-    worst = max(float(np.abs(expected - came).max()) for _, expected, came in pairs)
+    # NumPy's maximum is NaN where one is, Python's where the first is.
+    scale = max(1.0, float(np.max([np.abs(expected).max() for _, expected, _ in pairs])))
+    worst = float(np.max([np.abs(expected - came).max() for _, expected, came in pairs]))
     check = PartCheck(
         part=part,
         batches=tuple(batch for batch, _, _ in pairs),

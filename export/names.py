@@ -22,7 +22,8 @@ STEPS: tuple[str, ...] = (
 ENSEMBLES: tuple[str, ...] = ("fgm_clip", "fgm_clip_stream", "fgm_clip_edge")
 """Public models; each names the steps of exactly one release."""
 
-_STEP = re.compile(r"^(?P<step>[a-z_]+)__r(?P<release>[1-9][0-9]*)$")
+# No other step's name: what a release left is removed, and a model of someone else is none.
+_STEP = re.compile(rf"^(?:{'|'.join(STEPS)})__r(?P<release>[1-9][0-9]*)$")
 _MANIFEST = re.compile(r"^manifest-r(?P<release>[1-9][0-9]*)\.json$")
 
 

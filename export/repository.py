@@ -2,7 +2,8 @@
 
 The directory is a live Triton repository at every moment. A release's step folders are written
 aside and renamed into place; only then are the public ensembles' configs replaced, one atomic
-rename each. Killed anywhere, every ensemble names the steps of exactly one complete release.
+rename each. Killed anywhere, even by a power cut, every ensemble names the steps of exactly one
+complete release.
 """
 
 from __future__ import annotations
@@ -50,13 +51,21 @@ class Repository:
         """Folder in which a release is built, on the same file system, unseen by Triton."""
         return self.path / ENSEMBLES[0] / STAGING
 
-    def releases(self) -> list[int]:
-        """Return the numbers of the complete releases, oldest first."""
+    def require(self) -> None:
+        """Refuse to go on where there is no directory; only an export makes one.
+
+        Raises:
+            RepositoryError: There is none.
+        """
         if not self.path.is_dir():
             raise RepositoryError(
                 f"{self.path}: expected a repository directory; make one with "
                 "'fgmclip export CHECKPOINT --repository DIR'"
             )
+
+    def releases(self) -> list[int]:
+        """Return the numbers of the complete releases, oldest first."""
+        self.require()
         numbers = (manifest_release(path.name) for path in self.path.iterdir())
         return sorted(number for number in numbers if number is not None)
 
@@ -129,6 +138,10 @@ class Repository:
         Args:
             manifest: The release whose step folders lie in `staging`.
         """
+        # On the disk before anything names them: after a power cut the configs, which are flushed,
+        # would name files that are empty.
+        for path in sorted(self.staging.rglob("*")):
+            _flush(path)
         for folder in sorted(self.staging.iterdir()):
             folder.rename(self.path / folder.name)
         _write_atomically(self.path / manifest_name(manifest.release), manifest.to_json())
@@ -189,3 +202,13 @@ def _write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -35,7 +35,7 @@ def open_model(
             inject_outliers(model, seed=random_weights)
         return model
     path = Path(source)
-    if path.exists():
+    if path.is_file():
         return load_checkpoint(path)
     if source == "demo":
         return load_checkpoint(DEMO_CHECKPOINT)

@@ -15,6 +15,7 @@ from fgmclip.export.configs import (
     format_config,
     model_config,
     preprocess_parameters,
+    window_parameters,
 )
 from fgmclip.export.gate import GateReport
 from fgmclip.export.ladder.candidate import Candidate
@@ -118,7 +119,7 @@ class StepWriter:
         found: dict[str, dict[str, str]] = {
             "preprocess": preprocessing,
             "preprocess_edge": preprocessing,
-            "window": {"window": str(spec.clip.frames), "embedding_tag": self.public.embedding_tag},
+            "window": window_parameters(self.public),
             "classify": {"classes": CLASS_FILE, "model_tag": self.public.model_tag},
         }
         for part, engine in self.engines.items():

@@ -16,15 +16,19 @@ from fgmclip.model.network import FgmClip
 def embedding_tag(model: FgmClip, precision: str) -> str:
     """Return a hash of all that decides VISUAL and MOTION_FEATURES.
 
-    Encoder weights, the definition of pixels and motion, the distance between samples, and the
-    precision rung: histories mix only within one tag.
+    Encoder weights, the networks that they belong to (ViT-B-32 and its QuickGELU have the same
+    tensors), the definition of pixels and motion, the distance between samples, and the precision
+    rung: histories mix only within one tag.
     """
-    definition = asdict(PreprocessParameters.from_spec(model.spec))
+    spec = model.spec
+    networks = [None if part is None else part.to_json() for part in (spec.visual, spec.motion)]
+    definition = asdict(PreprocessParameters.from_spec(spec))
     return short_hash(
         [
             ("encoders", _weights([model.image_encoder, model.motion_encoder])),
+            ("networks", json.dumps(networks)),
             ("definition", json.dumps(definition, sort_keys=True)),
-            ("dt", repr(model.spec.clip.dt)),
+            ("dt", repr(spec.clip.dt)),
             ("precision", precision),
         ]
     )

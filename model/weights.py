@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,9 @@ from fgmclip.model.errors import UnreadableError, UnsafeError, WeightsError
 
 SAFETENSORS = ".safetensors"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
+
+_DAMAGE = (OSError, EOFError, ValueError, LookupError, struct.error)
+"""What the restricted unpickler raises over bytes that are no pickle, whatever they begin with."""
 
 # How torch's restricted unpickler says that a file wants an object which is no tensor.
 _REFUSED_OBJECTS = ("GLOBAL ", "Can only ", "unrecognized function", "must be imported")
@@ -60,7 +64,7 @@ def read_pickle(path: Path) -> Any:
         raise UnreadableError(
             path, f"expected a file of torch.save, got another or a damaged one ({_line(error)})"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (*_DAMAGE, RuntimeError, AttributeError) as error:
         if "TorchScript" in str(error):
             raise UnreadableError(
                 path,

@@ -35,21 +35,16 @@ def read_ensembles(repository: Path) -> dict[str, Ensemble]:
     Folders without a readable config, such as leftovers of a killed publisher, are passed over.
 
     Raises:
-        RepositoryError: It is no directory, or no ensemble is in it.
+        RepositoryError: It is no directory, cannot be read, or no ensemble is in it.
     """
-    if not repository.is_dir():
-        raise RepositoryError(
-            f"{repository}: expected a repository directory; make one with "
-            f"'fgmclip export CHECKPOINT --repository {repository}'"
-        )
     found: dict[str, Ensemble] = {}
     broken = []
-    for path in sorted(repository.glob("*/config.pbtxt")):
+    for path in _configs(repository):
         try:
             ensemble = _read_ensemble(path)
         except FileNotFoundError:
             continue
-        except (ParseError, UnicodeDecodeError) as error:
+        except (OSError, ParseError, UnicodeDecodeError) as error:
             broken.append(f"{path.parent.name}/config.pbtxt is unreadable: {error}")
             continue
         if ensemble is not None:
@@ -90,6 +85,21 @@ def compile_steps(repository: Path, steps: Iterable[str]) -> None:
     """
     for step in steps:
         compileall.compile_dir(repository / step, quiet=2)
+
+
+def _configs(repository: Path) -> list[Path]:
+    try:
+        if repository.is_dir():
+            return sorted(repository.glob("*/config.pbtxt"))
+    except OSError as error:
+        raise RepositoryError(
+            f"{repository}: expected a repository directory that can be read ({error}); mount it "
+            "again or give this user the right to read it"
+        ) from error
+    raise RepositoryError(
+        f"{repository}: expected a repository directory; make one with "
+        f"'fgmclip export CHECKPOINT --repository {repository}'"
+    )
 
 
 def _read_ensemble(path: Path) -> Ensemble | None:

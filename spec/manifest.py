@@ -17,7 +17,7 @@ MANIFEST_PARAMETER = "fgmclip_manifest"
 
 
 class Limits(FrozenSpec):
-    """What a request may ask for; checked before any encoding.
+    """What a request may ask for; checked before any encoding, the tracks of `fgm_clip_edge` after.
 
     Attributes:
         max_tracks: Largest R, tracks in one request.

@@ -56,8 +56,8 @@ def check_ensemble(
             f"{config.platform or config.backend or 'none'} with {len(named)} steps",
             ACTIVATE_AGAIN,
         )
-    releases = {step_release(step.model_name) for step in named}
-    if named and releases != {release} and not (release is None and len(releases) == 1):
+    releases = {step_release(step.model_name) for step in named if step.model_name in steps}
+    if releases and releases != {release} and not (release is None and len(releases) == 1):
         yield Finding(
             "step-release",
             path,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -221,13 +223,14 @@ def _check_classes(file: Path, where: str, config: Any) -> Iterator[Finding]:
         return
     count = len(lines.read_text().splitlines())
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        # NumPy leaves a damaged file open that it opened itself.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             rows = {
                 name: len(arrays[name])
                 for name in ("linear_weight", "linear_bias", "text_embeddings")
                 if name in arrays
             }
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         yield Finding("classes", where, "a class file", str(error), EXPORT_AGAIN)
         return
     if set(rows.values()) != {count}:
@@ -299,7 +302,11 @@ def _check_parameters(
     public = manifest.public
     expected: dict[str, object] = {}
     if step == "window":
-        expected = {"window": public.spec.clip.frames, "embedding_tag": public.embedding_tag}
+        expected = {
+            "window": public.spec.clip.frames,
+            "max_tracks": public.limits.max_tracks,
+            "embedding_tag": public.embedding_tag,
+        }
     if step in ("preprocess", "preprocess_edge"):
         limits = public.limits.model_dump()
         expected = {"limits": limits | {"window": public.spec.clip.frames}}

@@ -125,7 +125,13 @@ class Workbench:
         # What was built where no GPU, or another, was is tried again on the one that is here.
         here = "" if self.gpu is None else self.gpu.name
         if found is not None and (found.inspected or here in ("", found.gpu_here)):
-            return found, True
+            # The cache may have been moved, or mounted elsewhere, since the report was written.
+            moved = found.replace(
+                engine=str(engine),
+                graph=str(folder / f"{part}.onnx"),
+                trtexec=found.trtexec.replace(str(Path(found.engine).parent), str(folder)),
+            )
+            return moved, True
         given = _read_graph(source)
         stage("convert", 0.0)
         graph, cosine = self._typed(given)

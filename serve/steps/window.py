@@ -32,8 +32,9 @@ class WindowStep:
     """Joins history and new rows, after their tag, shapes and values were checked."""
 
     def __init__(self, config: StepConfig) -> None:
-        """Read the parameters `window` (T) and `embedding_tag`."""
+        """Read the parameters `window` (T), `max_tracks` and `embedding_tag`."""
         self._length = int(config.parameters["window"])
+        self._max_tracks = int(config.parameters["max_tracks"])
         self._tag = config.parameters["embedding_tag"]
         self._streams = [names for names in STREAMS if names[0] in config.inputs]
 
@@ -44,6 +45,11 @@ class WindowStep:
     def answer(self, inputs: Tensors, parameters: RequestParameters) -> Mapping[str, NDArray[Any]]:
         """Return windows [R,T,width], new rows [R,k,width] for each stream, and TAG [1]."""
         tracks = self._tracks(inputs)
+        if tracks > self._max_tracks:
+            raise StepError(
+                f"VISUAL_HISTORY: expected 1 to {self._max_tracks} tracks, got {tracks}; send "
+                "fewer tracks in a request"
+            )
         self._check_tag(inputs)
         outputs: dict[str, NDArray[Any]] = {"TAG": np.array([self._tag.encode()], dtype=object)}
         for name, history_name, window_name, new_name in self._streams:

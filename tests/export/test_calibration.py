@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fgmclip.export import calibration
 from fgmclip.export.calibration import read_clips, split_groups
@@ -15,7 +19,7 @@ from fgmclip.kernels.preprocess import preprocess
 from fgmclip.model.network import FgmClip
 from fgmclip.video.labelled import LabelledVideo, read_labelled
 from fgmclip.video.samples import generate_samples
-from fgmclip.video.windows import read_windows
+from fgmclip.video.windows import Window, read_windows
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +99,23 @@ def test_a_source_that_cannot_judge_is_refused(tiny: FgmClip, tmp_path: Path) ->
     refuse(table, "line 2 names .*gone.mp4, which is not a file")
     table.write_text("path,label,group\na.mp4,x,g\nb.mp4,x,g\n")
     refuse(table, "2 groups or more")
+
+
+def test_a_long_video_is_never_in_memory(
+    tiny: FgmClip, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[weakref.ref[NDArray[np.uint8]]] = []
+    most = 0
+
+    def long(*arguments: Any, **keywords: Any) -> Iterator[Window]:
+        nonlocal most
+        for _ in range(10):
+            for window in read_windows(*arguments, **keywords):
+                seen.append(weakref.ref(window.frames))
+                most = max(most, sum(frames() is not None for frames in seen))
+                yield window
+
+    monkeypatch.setattr(calibration, "read_windows", long)
+    read_clips(tiny.spec, folder, count=2, report=lambda what: None)
+    # One that is read, and one that is being preprocessed.
+    assert 0 < most <= 3

@@ -16,6 +16,7 @@ import torch
 from fgmclip.cli import main
 from fgmclip.export import release as release_module
 from fgmclip.export.errors import ExportError, GateError
+from fgmclip.export.graphs import compare
 from fgmclip.export.manifest import ReleaseManifest
 from fgmclip.export.release import export_release, stages
 from fgmclip.export.repository import Repository
@@ -104,6 +105,25 @@ def test_tags_follow_what_they_are_made_of(tiny: FgmClip) -> None:
         next(other.image_encoder.parameters()).add_(1)
     assert embedding_tag(other, "fp32") != embedding_tag(tiny, "fp32")
     assert embedding_tag(tiny, "int8") != embedding_tag(tiny, "fp32")
+
+
+def test_the_same_weights_in_another_network_have_another_tag(tiny: FgmClip) -> None:
+    visual = tiny.spec.visual
+    assert visual.config is not None
+    quick = visual.config | {"quick_gelu": True}
+    other = build_model(tiny.spec.replace(visual=visual.replace(config=quick)), seed=0)
+    other.load_state_dict(tiny.state_dict())
+    assert embedding_tag(other, "fp32") != embedding_tag(tiny, "fp32")
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_graph_that_gives_no_number_for_any_batch_is_refused(place: int) -> None:
+    rows = np.ones((3, 4), np.float32)
+    pairs = [(batch, rows[:batch], rows[:batch].copy()) for batch in (1, 2, 3)]
+    assert compare("head", pairs).max_abs == 0
+    pairs[place][2][0, 0] = np.nan
+    with pytest.raises(GateError, match="head: expected ONNX Runtime within"):
+        compare("head", pairs)
 
 
 def test_a_chain_that_differs_publishes_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from fgmclip.cli import main
+from fgmclip.export import repository as repository_module
 from fgmclip.export.configs import ensemble_parameters, format_config, model_config
 from fgmclip.export.errors import BusyError, RepositoryError
 from fgmclip.export.manifest import ReleaseManifest, folder_hashes
@@ -202,3 +205,45 @@ def test_two_publishers_do_not_meet(repository: Repository) -> None:
     done.set()
     other.join()
     publish(repository)
+
+
+def test_what_a_release_names_is_on_the_disk_before_it_is_named(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: set[str] = set()
+    real = os.fsync
+    write = repository_module._write_atomically
+
+    def fsync(number: int) -> None:
+        flushed.add(Path(f"/proc/self/fd/{number}").resolve().name)
+        real(number)
+
+    def written(path: Path, text: str) -> None:
+        if path.name == "manifest-r1.json":
+            steps = {step_name(step, 1) for step in STEPS}
+            assert {*steps, "config.pbtxt", "1"} <= flushed
+        write(path, text)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(repository_module, "_write_atomically", written)
+    publish(repository)
+    assert "manifest-r1.json" in {path.name for path in repository.path.iterdir()}
+
+
+@pytest.mark.parametrize("words", [["prune"], ["activate"]])
+def test_a_mistyped_directory_is_refused_and_not_made(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "modles"
+    release = ["1"] if words == ["activate"] else []
+    assert main(["repo", *words, str(path), *release]) == 1
+    assert "expected a repository directory" in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_a_model_of_someone_else_is_not_swept_away(repository: Repository) -> None:
+    publish(repository)
+    own = repository.path / "detector__r7" / "1"
+    own.mkdir(parents=True)
+    assert publish(repository) == 2
+    assert own.is_dir()

@@ -238,6 +238,14 @@ def test_other_files_are_refused(tmp_path: Path, name: str, data: bytes) -> None
         load_checkpoint(tmp_path / name)
 
 
+def test_no_text_is_taken_for_a_pickle_whatever_it_begins_with(tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    for first in range(256):
+        path.write_bytes(bytes([first]) + b"epository not found")
+        with pytest.raises((UnreadableError, UnsafeError)):
+            load_checkpoint(path)
+
+
 @pytest.mark.parametrize("name", ["absent.pt", "absent.safetensors"])
 def test_an_absent_file_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(CheckpointError, match=name):

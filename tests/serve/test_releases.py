@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -147,6 +148,38 @@ def test_a_repository_that_changes_and_changes_back_ends_up_served(
     activate(server.repository, 2)
     watch.start()
     assert done.wait(10), reloads
+    watch.join()
+    releases.close()
+    assert set(server.serves.values()) == {"step__r2"}
+
+
+def test_a_repository_that_cannot_be_read_for_a_while_is_followed_again(
+    server: PlayedServer, releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fgmclip.serve.watch.POLL_SECONDS", 0.01)
+    away, back = threading.Event(), threading.Event()
+    real = Path.read_text
+
+    def read_text(self: Path, *arguments: Any, **keywords: Any) -> str:
+        if server.repository in self.parents and not back.is_set():
+            away.set()
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(self, *arguments, **keywords)
+
+    served = threading.Event()
+
+    def reload() -> None:
+        releases.reload()
+        served.set()
+
+    watch = Watch(server.repository, releases.served, reload)
+    activate(server.repository, 2)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    watch.start()
+    assert away.wait(10)
+    back.set()
+    assert served.wait(10)
+    watch.stop()
     watch.join()
     releases.close()
     assert set(server.serves.values()) == {"step__r2"}

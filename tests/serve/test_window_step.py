@@ -14,14 +14,19 @@ from numpy.typing import NDArray
 from fgmclip.serve.steps.step import StepConfig, StepError
 from fgmclip.serve.steps.window import WindowStep
 
-T, D, DM = 4, 3, 2
+T, D, DM, R = 4, 3, 2, 3
 TAG = "0123456789abcdef"
 
 
 def step(*, motion: bool = True) -> WindowStep:
     inputs = ("TRACKS", "VISUAL", "MOTION_FEATURES") if motion else ("TRACKS", "VISUAL")
     return WindowStep(
-        StepConfig(Path(), {"window": str(T), "embedding_tag": TAG}, inputs, ("TAG",))
+        StepConfig(
+            Path(),
+            {"window": str(T), "max_tracks": str(R), "embedding_tag": TAG},
+            inputs,
+            ("TAG",),
+        )
     )
 
 
@@ -150,3 +155,9 @@ def test_rows_that_are_no_whole_windows_are_refused() -> None:
     inputs = without_tracks(request(2, 1))
     inputs["VISUAL"] = np.concatenate([inputs["VISUAL"], inputs["VISUAL"][:1]])
     assert "expected a multiple of 2 samples, as many for each track" in refusal(inputs)
+
+
+@pytest.mark.parametrize("new", [1, T])
+def test_more_tracks_than_the_limit_are_refused_where_the_history_says_how_many(new: int) -> None:
+    assert f"expected 1 to {R} tracks, got {R + 1}" in refusal(without_tracks(request(R + 1, new)))
+    step().answer(without_tracks(request(R, new)), {})

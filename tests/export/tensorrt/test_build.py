@@ -101,6 +101,23 @@ def test_an_engine_is_built_once_and_again_when_it_is_damaged(
     assert not bench.build("motion_encoder", graphs["motion_encoder"], quiet)[1]
 
 
+def test_a_cache_that_was_moved_is_told_where_it_is_now(
+    rtx: Library, graphs: dict[Part, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = Workbench(rtx, FP16, None).build("motion_encoder", graphs["motion_encoder"], quiet)
+    moved = cache.parent / "moved"
+    cache.rename(moved)
+    monkeypatch.setenv("FGMCLIP_ENGINES", str(moved))
+    again, reused = Workbench(rtx, FP16, None).build(
+        "motion_encoder", graphs["motion_encoder"], quiet
+    )
+    assert reused
+    for path in (again.engine, again.graph):
+        assert Path(path).is_file()
+        assert path in again.trtexec
+    assert Path(first.engine).relative_to(cache) == Path(again.engine).relative_to(moved)
+
+
 def test_a_folder_of_ones_own_holds_the_engine_of_the_last_options(
     rtx: Library, graphs: dict[Part, Path], tmp_path: Path, cache: Path
 ) -> None:
