@@ -61,7 +61,6 @@ def augment(
     shift = how.shift * draw(2)  # [B,2]
     gain = 1 + how.contrast * draw(1)  # [B,1]
     lift = how.brightness * (draw(1) + draw(3)) / 2  # [B,3]
-    flip = _column(mirrored[:, None])
     recolored = torch.rand(count, 1, generator=generator) < how.recolor
     order = torch.where(recolored, torch.rand(count, 3, generator=generator).argsort(dim=1), _RGB)
 
@@ -70,11 +69,30 @@ def augment(
         pixels = pixels.take_along_dim(order[:, None, :, None, None], dim=2)
         mean = pixels.mean(dim=(1, 2, 3, 4), keepdim=True)
         pixels = (pixels - mean) * _column(gain) + mean + lift[:, None, :, None, None]
-        pixels = torch.where(flip, pixels.flip(-1), pixels).clamp_(0, 1)
+        pixels = pixels.clamp_(0, 1)
     if motion is not None:
         # Nothing is known to move outside of the frame.
         motion = _move(motion, zoom, shift, padding="zeros")
         motion = motion * torch.stack([gain, zoom, zoom], dim=2)[..., None, None]
+    return mirror(pixels, motion, mirrored)
+
+
+def mirror(
+    pixels: Tensor | None,  # [B,T,3,S,S]
+    motion: Tensor | None,  # [B,T,3,M,M]
+    mirrored: Tensor,  # [B] bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the batch with left and right of some clips swapped.
+
+    Args:
+        pixels: Frames; None when their embeddings were computed ahead.
+        motion: MOTION; None for a model without motion.
+        mirrored: Which clips.
+    """
+    flip = _column(mirrored[:, None])
+    if pixels is not None:
+        pixels = torch.where(flip, pixels.flip(-1), pixels)
+    if motion is not None:
         motion = torch.where(flip, mirrored_motion(motion), motion)
     return pixels, motion
 

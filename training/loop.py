@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor, nn
 
 from fgmclip.model.network import FgmClip
-from fgmclip.training.augment import augment
+from fgmclip.training.augment import augment, mirror
 from fgmclip.training.batches import Batch, Example, epoch_batches
 from fgmclip.training.embeddings import FrozenVisual, normalised
 from fgmclip.training.losses import classification_loss
@@ -171,7 +171,9 @@ def _logits(
     model: FgmClip, batch: Batch, settings: TrainSettings, generator: torch.Generator
 ) -> Tensor:  # [B,C]
     pixels, motion = batch.pixels, batch.motion
-    if settings.augmentation is not None:
+    if settings.augmentation is None:
+        pixels, motion = mirror(pixels, motion, batch.mirrored)
+    else:
         pixels, motion = augment(pixels, motion, batch.mirrored, settings.augmentation, generator)
     visual = batch.visual
     if visual is None:

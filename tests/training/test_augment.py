@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fgmclip.training.augment import Augmentation, augment, mirrored_motion
+from fgmclip.training.augment import Augmentation, augment, mirror, mirrored_motion
 
 STILL = Augmentation(scale=0, shift=0, contrast=0, brightness=0)
 
@@ -105,3 +105,15 @@ def test_recoloring_moves_channels_of_pixels_alone() -> None:
         for clip in range(2)
     }
     assert moved != {(0, 1, 2)}
+
+
+def test_a_mirror_is_the_same_with_and_without_other_changes() -> None:
+    pixels, motion = torch.rand(2, 3, 3, 8, 8), torch.rand(2, 3, 3, 6, 6)
+    mirrored = torch.tensor([False, True])
+    found = mirror(pixels, motion, mirrored)
+    assert found[0] is not None
+    assert found[1] is not None
+    torch.testing.assert_close(found[0][0], pixels[0])
+    torch.testing.assert_close(found[0][1], pixels[1].flip(-1))
+    torch.testing.assert_close(found[1][1], mirrored_motion(motion[1]))
+    assert mirror(None, None, mirrored) == (None, None)
