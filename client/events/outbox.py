@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,7 @@ from fgmclip.client.errors import SettingsError
 from fgmclip.client.events.errors import OutboxError
 from fgmclip.client.events.event import Event
 from fgmclip.client.events.outbox_file import CHUNK, OutboxFile, is_damage, move_aside
+from fgmclip.client.events.outbox_status import OutboxStatus
 
 SMALLEST_BYTES = 256 * 1024
 """A smaller limit would leave no room for events beside the tables themselves."""
@@ -41,33 +43,6 @@ class Waiting:
 
     sequence: int
     event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxStatus:
-    """How an outbox stands.
-
-    Attributes:
-        accepted: Events that this run has accepted.
-        refused: Events that it has refused.
-        open: Accepted events that have not ended.
-        waiting: Messages that wait, by sink.
-        oldest_seconds: Age of the oldest message that waits for any sink; 0 if none does.
-        dead: Messages that are kept because a sink refused them for good.
-        bytes: What file and write-ahead log take on the disk.
-        limit_bytes: The limit.
-        damaged: The latest damaged file that was moved aside; None if none was.
-    """
-
-    accepted: int
-    refused: int
-    open: int
-    waiting: dict[str, int]
-    oldest_seconds: float
-    dead: int
-    bytes: int
-    limit_bytes: int
-    damaged: str | None
 
 
 class Outbox:
@@ -105,6 +80,7 @@ class Outbox:
         self._waiting: dict[str, int] = {}
         self._rooms: dict[str, int] = {}
         self._late: dict[str, Event] = {}
+        self._made_up: list[Event] = []
         self._accepted = self._refused = 0
         self._damaged: str | None = None
         self._open_file: OutboxFile | None = None
@@ -121,7 +97,7 @@ class Outbox:
         Returns:
             True once it is committed. False for an opened event where the limit or the disk leaves
             no room, which is counted, and for the end of an event that is not open here. Where the
-            disk fails over the end of an open event, that is tried again with the next message.
+            disk fails over the end of an open event, that is tried again: see `make_up`.
         """
         with self._lock:
             try:
@@ -134,9 +110,21 @@ class Outbox:
             if event.state == "open":
                 self._accepted += accepted
                 self._refused += not accepted
-            for heard in self._listeners.values() if accepted else ():
-                heard()
             return accepted
+
+    def make_up(self) -> list[Event]:
+        """Try again over the ends that the disk failed over; to be called now and then.
+
+        Returns:
+            Those that are committed since the last call, by this one or along with a message.
+        """
+        with self._lock:
+            if self._late:
+                # Why it failed was said when it first did.
+                with suppress(OutboxError):
+                    self._run(self._end_late)
+            made_up, self._made_up = self._made_up, []
+            return made_up
 
     def pending(self, sink: str, limit: int) -> list[Waiting]:
         """Return the oldest messages that a sink does not have.
@@ -218,15 +206,19 @@ class Outbox:
             OutboxError: The disk cannot be written.
         """
         with self._lock:
-            self._sinks = tuple(dict.fromkeys(sinks))
-            self._run(lambda: self._load(self._file))
+            before, self._sinks = self._sinks, tuple(dict.fromkeys(sinks))
+            try:
+                self._run(lambda: self._load(self._file))
+            except OutboxError:
+                self._sinks = before
+                raise
 
     def subscribe(self, sink: str, heard: Callable[[], None]) -> None:
-        """Call a function after each accepted message, until the sink is gone.
+        """Call a function after each message that is committed, until the sink is gone.
 
         Args:
             sink: Its name; it has one function at a time.
-            heard: Must return at once; called by the accepting thread.
+            heard: Must return at once; called by the committing thread.
         """
         with self._lock:
             self._listeners[sink] = heard
@@ -260,6 +252,8 @@ class Outbox:
     def close(self) -> None:
         """Release the file; a second call does nothing."""
         with self._lock:
+            if not self._closed:
+                self.make_up()
             self._closed = True
             self._drop_file()
 
@@ -317,21 +311,26 @@ class Outbox:
                 for name in self._sinks
             }
             file.set_sinks(places)
-        kept = min(places.values(), default=last)
-        purged = CHUNK
-        while purged == CHUNK:
-            with file.transaction():
-                purged = file.purge(kept)
+        kept, purged = min(places.values(), default=last), CHUNK
+        # Only makes room: what a full disk keeps of it goes with what is delivered next.
+        with suppress(sqlite3.OperationalError):
+            while purged == CHUNK:
+                with file.transaction():
+                    purged = file.purge(kept)
         self._places = places
         self._waiting = {name: file.count(place, last) for name, place in places.items()}
         self._rooms = file.open_rooms()
         self._listeners = {k: v for k, v in self._listeners.items() if k in places}
 
     def _accept(self, event: Event) -> bool:
-        for late in list(self._late.values()):
-            self._end(late)
-            del self._late[late.id]
+        self._end_late()
         return self._open(event) if event.state == "open" else self._end(event)
+
+    def _end_late(self) -> None:
+        for late in list(self._late.values()):
+            if self._end(late):
+                self._made_up.append(late)
+            del self._late[late.id]
 
     def _open(self, event: Event) -> bool:
         if event.id in self._rooms:
@@ -348,7 +347,7 @@ class Outbox:
             if new:
                 self._file.insert(event.message_id, body)
         self._rooms[event.id] = room
-        self._count_new(new)
+        self._tell_new(new)
         return True
 
     def _end(self, event: Event) -> bool:
@@ -360,15 +359,19 @@ class Outbox:
             if new:
                 self._file.insert(event.message_id, _body(event))
         del self._rooms[event.id]
-        self._count_new(new)
+        self._tell_new(new)
         return True
 
     def _is_new(self, event: Event) -> bool:
         return bool(self._places) and not self._file.is_waiting(event.message_id)
 
-    def _count_new(self, new: bool) -> None:
-        for name in self._waiting if new else ():
+    def _tell_new(self, new: bool) -> None:
+        if not new:
+            return
+        for name in self._waiting:
             self._waiting[name] += 1
+        for heard in self._listeners.values():
+            heard()
 
     def _advance(self, sink: str, up_to: int, beside: Callable[[], None]) -> None:
         """Move a sink's place on, and do something else in the same transaction."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 from fgmclip.client.endpoints.endpoint import EndpointStatus
 from fgmclip.client.events.courier import CourierStatus
 from fgmclip.client.events.event import Clock, Event
-from fgmclip.client.events.outbox import OutboxStatus
+from fgmclip.client.events.outbox_status import OutboxStatus
 from fgmclip.client.gateway.actions import Actions, Numbers
 from fgmclip.client.gateway.messages import Counts
 from fgmclip.client.gateway.secrets import redact

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from fgmclip.client.action import ActionClient
 from fgmclip.client.errors import (
@@ -118,16 +118,37 @@ class CameraLoop(threading.Thread):
                     deciding.end(interrupted=True)
                     self._end(str(refused))
                     return True
-            # What waits was captured before we were told to end.
-            message = worker.next(0.0)
-            if isinstance(message, Samples):
-                with suppress(RefusedError):
-                    self._decide(deciding, message)
-            deciding.end(interrupted=True)
-            self._end(None)
+            if self._finish(worker, deciding):
+                deciding.end(interrupted=True)
+                self._end(None)
             return True
         finally:
             worker.stop()
+
+    def _finish(self, worker: CameraWorker, deciding: Deciding) -> bool:
+        """Decide on what was captured so far; return whether the source could go on.
+
+        The first decision that fails ends it: servers that are out are not waited for again and
+        again.
+        """
+        told = time.time()
+        while True:
+            message = worker.next(0.0)
+            if isinstance(message, Waiting):
+                return True
+            if not isinstance(message, Samples):
+                if not self._take(deciding, message):
+                    return False
+                continue
+            self._board.counted(message.counts)
+            try:
+                deciding.advance(message)
+            except ClientError as error:
+                self._failed(error)
+                return True
+            # A source goes on meanwhile: a long recording would be decoded to its end.
+            if message.captured > told:
+                return True
 
     def _take(self, deciding: Deciding, message: Message) -> bool:
         """Act on what a worker says; return whether more will follow."""
@@ -167,6 +188,9 @@ class CameraLoop(threading.Thread):
                 return
             except ClientError as error:
                 self._failed(error)
+                if not self._patient:
+                    # Samples come, but for events it is as if none did.
+                    deciding.wait()
                 # Servers that are changing over to another release soon agree with their manifest.
                 if isinstance(error, RefusedError) and not isinstance(error, TagMismatchError):
                     raise

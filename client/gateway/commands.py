@@ -7,6 +7,7 @@ import logging
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fgmclip.client.errors import SettingsError
+from fgmclip.client.errors import ClientError
 from fgmclip.client.gateway.board import Board
 from fgmclip.client.gateway.config import ConfigError, check_config, hide_secrets, read_config
 from fgmclip.client.gateway.console import WatchConsole
@@ -28,6 +29,10 @@ from fgmclip.client.gateway.settings import WatchSettings
 from fgmclip.client.gateway.sources import default_name, parse_source
 
 log = logging.getLogger(__name__)
+
+ONE_END_SECONDS = 0.5
+"""A signal to end that comes so soon after the first is the same one: GNU timeout tells its child
+and then the whole group."""
 
 _LOOK_SECONDS = 0.25
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -101,7 +106,7 @@ def run_watch(
     as_json: bool,
     console: Console,
 ) -> int:
-    """Watch until every source has ended or a signal comes; SIGHUP reads the file again.
+    """Watch until every source has ended or a signal comes; SIGHUP reads a file again.
 
     Args:
         sources: Files, folders, addresses, webcams.
@@ -122,7 +127,7 @@ def run_watch(
     hide_secrets(settings, secrets)
     with ExitStack() as stack:
         stack.enter_context(gateway_logs(log_format, hide=secrets.redact))
-        stack.enter_context(wanted.caught())
+        stack.enter_context(wanted.caught(reloads=arguments.config is not None))
         if arguments.config is None and arguments.events is None:
             # Nothing waits for anybody: what is printed is all there is.
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fgmclip-watch-"))
@@ -202,23 +207,28 @@ def _reload(
         settings = watch_settings(sources, arguments)
         hide_secrets(settings, secrets)
         gateway.reload(settings)
-    except SettingsError as error:
+    except ClientError as error:
         log.error("not reloaded, the old settings go on: %s", error)
     else:
         log.info("reloaded: %d cameras", len(settings.cameras))
 
 
 class _Signals:
-    """What signals asked for; the second one to end is not waited for."""
+    """What signals asked for; at a second one to end nothing is waited for."""
 
     def __init__(self) -> None:
         self.end = threading.Event()
         self.reload = threading.Event()
+        self._ended = 0.0
 
     @contextmanager
-    def caught(self) -> Iterator[None]:
+    def caught(self, *, reloads: bool) -> Iterator[None]:
         handlers: dict[int, Any] = {number: self._end for number in _ENDING}
-        handlers[signal.SIGHUP] = self._reload
+        if reloads:
+            handlers[signal.SIGHUP] = self._reload
+        elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            # Without a file it says what it always does: the terminal is gone. nohup ignores it.
+            handlers[signal.SIGHUP] = self._hang_up
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
@@ -227,8 +237,14 @@ class _Signals:
                 signal.signal(number, handler)
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
-        if self.end.is_set():
+        if self.end.is_set() and time.monotonic() - self._ended > ONE_END_SECONDS:
             raise KeyboardInterrupt
+        self._hang_up(_number, _frame)
+
+    def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        # However often: a terminal that closes says so by the kernel and by the shell.
+        if not self.end.is_set():
+            self._ended = time.monotonic()
         self.end.set()
 
     def _reload(self, _number: int, _frame: FrameType | None) -> None:

@@ -79,6 +79,7 @@ class Deciding:
         self._captured = 0.0
         self._arrived = time.monotonic()
         self._gated = 0
+        self._failed = False
 
     def opened(self, clock: Clock) -> None:
         """Begin a source, or the next recording of a folder."""
@@ -103,12 +104,14 @@ class Deciding:
             for reset in self._stream.add(sample):
                 self._lost(reset)
             moves = self._gate is None or self._gate.sees(sample)
-            if not moves and self._stream.due:
+            if not moves and not self._failed and self._stream.due:
                 self._gated += 1
             sees = sees or moves
         if self._gate is not None:
             self._board.gate(sees)
-            if not sees:
+            # What was decided before servers failed stands for nothing: until one decides again
+            # they are asked as without a gate, so that the failure shows for as long as it lasts.
+            if not sees and not self._failed:
                 self._board.became("idle")
                 self._hold(message.samples[-1])
                 return
@@ -120,7 +123,9 @@ class Deciding:
         Raises:
             ClientError: No server decided; the samples wait.
         """
+        self._failed = True
         answers = self._stream.decide()
+        self._failed = False
         decided = [item for item in answers if isinstance(item, StreamDecision)]
         for item in answers:
             if isinstance(item, WindowReset):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 
 from fgmclip.client.answers import UNKNOWN
 from fgmclip.client.endpoints.pool import EndpointPool
-from fgmclip.client.errors import SettingsError
+from fgmclip.client.errors import ClientError
 from fgmclip.client.events.courier import Courier, CourierStatus
+from fgmclip.client.events.errors import OutboxError
 from fgmclip.client.events.event import Event
 from fgmclip.client.events.outbox import Outbox
 from fgmclip.client.gateway.board import Board
@@ -36,6 +37,9 @@ FLUSH_SECONDS = 10.0
 DRAIN_SECONDS = 10.0
 """How long a graceful stop waits for sinks to take what was accepted; the rest waits on disk."""
 
+MAKE_UP_SECONDS = 2.0
+"""Between two looks after ends of events that the outbox's disk failed over."""
+
 _FIXED = ("outbox", "web")
 
 
@@ -54,7 +58,7 @@ class Gateway:
         Args:
             settings: What `watch.yaml` says.
             board: Where everything is counted.
-            report: Called with every accepted event, from the cameras' threads.
+            report: Called with every accepted event, from any thread.
         """
         self.board = board
         self._settings = settings
@@ -67,7 +71,7 @@ class Gateway:
         self._labels: tuple[str, ...] | None = None
         self._changing = threading.Lock()
         self._sinking = threading.Lock()
-        self._swept = time.monotonic()
+        self._swept = self._made_up = time.monotonic()
 
     def __enter__(self) -> Gateway:
         """Start everything.
@@ -96,7 +100,7 @@ class Gateway:
             if settings.web is not None:
                 self._page = LivePage(self.board, settings.web.port, settings.web.host)
                 log.info("live page at %s", self._page.start())
-            self._start_sinks(settings.sinks)
+            self._start_sinks(_sinks(settings.sinks), self._outbox.open_events())
             self._start_cameras(settings)
         except BaseException:
             self._end()
@@ -122,6 +126,9 @@ class Gateway:
         if self._thumbnails is not None and time.monotonic() - self._swept > SWEEP_SECONDS:
             self._swept = time.monotonic()
             self._thumbnails.sweep()
+        if time.monotonic() - self._made_up > MAKE_UP_SECONDS:
+            self._made_up = time.monotonic()
+            self._make_up()
         until = time.monotonic() + seconds
         for loop in list(self._loops.values()):
             loop.join(max(0.0, until - time.monotonic()))
@@ -135,9 +142,12 @@ class Gateway:
     def reload(self, settings: WatchSettings) -> None:
         """Go over to other settings: what did not change goes on undisturbed.
 
+        Where anything is raised the old settings go on.
+
         Raises:
             SettingsError: An address has no meaning, or something changed that only a restart can
-                change: the old settings go on.
+                change.
+            OutboxError: Sinks changed, and the disk cannot be written.
         """
         with self._changing:
             old = self._settings
@@ -148,7 +158,7 @@ class Gateway:
             pool = None if settings.servers == old.servers else _pool(settings)
             try:
                 self._change_sinks(old.sinks, settings.sinks)
-            except SettingsError:
+            except ClientError:
                 if pool is not None:
                     pool.close()
                 raise
@@ -157,38 +167,47 @@ class Gateway:
                 self._announce()
             shared = (settings.events, settings.thumbnails) == (old.events, old.thumbnails)
             kept = {camera.name: camera for camera in settings.cameras}
-            self._stop_cameras(
-                [
-                    name
-                    for name, loop in self._loops.items()
-                    if pool is not None or not shared or kept.get(name) != loop.settings
-                ]
-            )
+            gone = [
+                loop
+                for name, loop in self._loops.items()
+                if pool is not None or not shared or kept.get(name) != loop.settings
+            ]
             if pool is not None:
+                # Servers are left because they are out, it may be.
+                _flush(gone)
                 self._pool.close()
                 self._pool = pool
+            self._stop_cameras(gone)
             self._start_cameras(settings)
 
     def _change_sinks(self, old: SinkSettings, new: SinkSettings) -> None:
         if new == old:
             return
-        self._stop_sinks(drain_seconds=0.0)
+        sinks = _sinks(new)
         try:
-            self._start_sinks(new)
-        except SettingsError:
-            self._start_sinks(old)
-            raise
-
-    def _start_sinks(self, settings: SinkSettings) -> None:
-        with self._sinking:
-            sinks = _sinks(settings, self._outbox.open_events())
             self._outbox.set_sinks(sinks)
+        except OutboxError:
+            for sink in sinks.values():
+                sink.close()
+            raise
+        self._stop_sinks(drain_seconds=0.0)
+        # Not before: what ended meanwhile would be open for ever.
+        going_on: list[Event] = []
+        try:
+            going_on = self._outbox.open_events()
+        except OutboxError as error:
+            log.error("sinks are not told of what is open already: %s", error)
+        self._start_sinks(sinks, going_on)
+
+    def _start_sinks(self, sinks: Mapping[str, Sink], going_on: Iterable[Event]) -> None:
+        with self._sinking:
             self._mqtt = None
             for name, sink in sinks.items():
                 courier = self._couriers[name] = Courier(name, sink, self._outbox)
                 if isinstance(sink, MqttSink):
                     self._mqtt = sink
                     sink.on_connect = courier.hurry
+                    sink.start(going_on)
                 courier.start()
             self._announce()
 
@@ -235,13 +254,21 @@ class Gateway:
                 self._loops[camera.name] = loop
                 loop.start()
 
-    def _stop_cameras(self, names: list[str]) -> None:
+    def _stop_cameras(self, loops: Sequence[CameraLoop]) -> None:
         # All are asked first, so that they end side by side.
-        for name in names:
-            self._loops[name].stop()
-        for name in names:
-            self._loops.pop(name).join()
-            self.board.remove(name)
+        for loop in loops:
+            loop.stop()
+        for loop in loops:
+            loop.join()
+            del self._loops[loop.settings.name]
+            self.board.remove(loop.settings.name)
+
+    def _make_up(self) -> None:
+        """See to ends of events that the disk failed over, and tell of those that it has now."""
+        for event in self._outbox.make_up():
+            if event.camera in self._loops:
+                self.board.camera(event.camera).evented(event)
+            self._report(event)
 
     def _sink_status(self) -> dict[str, CourierStatus]:
         return {name: courier.status() for name, courier in list(self._couriers.items())}
@@ -251,16 +278,12 @@ class Gateway:
 
     def _end(self) -> None:
         with self._changing:
-            until = time.monotonic() + FLUSH_SECONDS
-            for loop in self._loops.values():
-                loop.stop()
-            for loop in self._loops.values():
-                loop.join(max(0.0, until - time.monotonic()))
-            # Whoever still waits for a server has waited long enough.
+            _flush(self._loops.values())
             endpoints = self._pool.status()
             self._pool.close()
             for loop in self._loops.values():
                 loop.join()
+            self._make_up()
             self._stop_sinks(DRAIN_SECONDS)
             if self._page is not None:
                 self._page.stop()
@@ -282,6 +305,15 @@ def _pool(settings: WatchSettings) -> EndpointPool:
     )
 
 
+def _flush(loops: Collection[CameraLoop]) -> None:
+    """Ask cameras to end; who waits for a server after `FLUSH_SECONDS` has waited long enough."""
+    until = time.monotonic() + FLUSH_SECONDS
+    for loop in loops:
+        loop.stop()
+    for loop in loops:
+        loop.join(max(0.0, until - time.monotonic()))
+
+
 def _names(settings: WatchSettings) -> list[str]:
     return [camera.name for camera in settings.cameras]
 
@@ -290,13 +322,13 @@ def _sink_names(settings: SinkSettings) -> list[str]:
     return [name for name, sink in settings if sink is not None]
 
 
-def _sinks(settings: SinkSettings, going_on: Iterable[Event]) -> dict[str, Sink]:
+def _sinks(settings: SinkSettings) -> dict[str, Sink]:
+    """Return the sinks, none of them connected."""
     sinks: dict[str, Sink] = {}
     if settings.jsonl is not None:
         sinks["jsonl"] = JsonLinesSink(settings.jsonl.path)
     if settings.webhook is not None:
         sinks["webhook"] = WebhookSink(settings.webhook)
-    # The last, as it connects at once: what is refused before it leaves no connection behind.
     if settings.mqtt is not None:
-        sinks["mqtt"] = MqttSink(settings.mqtt, going_on)
+        sinks["mqtt"] = MqttSink(settings.mqtt)
     return sinks

@@ -9,9 +9,11 @@ from __future__ import annotations
 import gc
 import signal
 
-# Where a service manager ends a whole group of processes, workers must be able to finish their
-# files, but die with this process. It ends when the gateway's end of its pipe closes.
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+# Where a whole group of processes gets a signal, by a service manager or a terminal that closes,
+# workers must be able to finish their files, but die with this process. It ends when the gateway's
+# end of its pipe closes.
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
 
 import fgmclip.client.gateway.worker_main  # noqa: E402
 import fgmclip.kernels.native  # noqa: E402, F401

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fgmclip.client.endpoints.endpoint import EndpointStatus
 from fgmclip.client.events.courier import CourierStatus
 from fgmclip.client.events.event import Clock, Event, State
-from fgmclip.client.events.outbox import OutboxStatus
+from fgmclip.client.events.outbox_status import OutboxStatus
 
 CameraState = Literal["starting", "live", "idle", "stalled", "reconnecting", "ended", "failed"]
 """`idle`: live with its motion gate closed; `stalled`: open, but nothing comes; `ended` and

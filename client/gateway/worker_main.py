@@ -1,7 +1,7 @@
 """The process of one camera: a thread that decodes, and one that answers the gateway.
 
-It ends when the gateway says so, is gone, or sends SIGTERM; when its decoder hangs; and when it
-holds more memory than `RESIDENT_BYTES`. The SIGINT of a terminal is the gateway's business.
+It ends when the gateway says so or is gone; when its decoder hangs; and when it holds more memory
+than `RESIDENT_BYTES`. Signals to a whole group of processes are the gateway's business.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from types import FrameType
 
 from fgmclip.client.gateway.annotate import Shown
 from fgmclip.client.gateway.messages import Ended, Lost, Message, Opened, Samples, Waiting
@@ -90,13 +89,9 @@ def run_worker(connection: Connection, task: WorkerTask) -> None:
         connection: To the gateway.
         task: What to watch.
     """
-    stopping = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, stop)
+    # The gateway gets them as well, and what was captured is to be handed over first.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     # The gateway's end closes the pipe; this is for a thread that cannot look at it.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _limit_memory()
@@ -104,7 +99,7 @@ def run_worker(connection: Connection, task: WorkerTask) -> None:
         pipeline = CameraPipeline(task)
         decoding = threading.Thread(target=_decode, args=(pipeline,), daemon=True)
         decoding.start()
-        _answer(connection, pipeline, stopping)
+        _answer(connection, pipeline)
         pipeline.stop()
         decoding.join(FINISH_SECONDS)
         if pipeline.annotator is not None:
@@ -145,9 +140,9 @@ def _decode(pipeline: CameraPipeline) -> None:
         os._exit(EXIT_MEMORY)
 
 
-def _answer(connection: Connection, pipeline: CameraPipeline, stopping: threading.Event) -> None:
+def _answer(connection: Connection, pipeline: CameraPipeline) -> None:
     warned = False
-    while not stopping.is_set():
+    while True:
         end_if_sick(pipeline)
         try:
             if not connection.poll(_POLL_SECONDS):
@@ -159,7 +154,7 @@ def _answer(connection: Connection, pipeline: CameraPipeline, stopping: threadin
                 if pipeline.annotator is not None:
                     pipeline.annotator.show(request.time, request.shown)
                 continue
-            message = _next(pipeline, request.wait_seconds, stopping)
+            message = _next(pipeline, request.wait_seconds)
             resume = pipeline.resume
             annotator = pipeline.annotator
             warning = None if annotator is None or warned else annotator.failure
@@ -170,7 +165,7 @@ def _answer(connection: Connection, pipeline: CameraPipeline, stopping: threadin
         pipeline.told(resume)
 
 
-def _next(pipeline: CameraPipeline, wait_seconds: float, stopping: threading.Event) -> Message:
+def _next(pipeline: CameraPipeline, wait_seconds: float) -> Message:
     deadline = time.monotonic() + min(wait_seconds, LONGEST_WAIT_SECONDS)
     while True:
         remaining = max(0.0, deadline - time.monotonic())
@@ -180,5 +175,5 @@ def _next(pipeline: CameraPipeline, wait_seconds: float, stopping: threading.Eve
         if taken is not None:
             return Samples(*taken, pipeline.counts)
         # A wake-up ends the wait early: there is a new `Resume` to tell.
-        if pipeline.wants_to_tell or remaining <= _POLL_SECONDS or stopping.is_set():
+        if pipeline.wants_to_tell or remaining <= _POLL_SECONDS:
             return Waiting(pipeline.counts)

@@ -60,12 +60,11 @@ class MqttSink:
         on_connect: Called at each connect, from a thread of its own: what waits may be delivered.
     """
 
-    def __init__(self, settings: MqttSettings, going_on: Iterable[Event] = ()) -> None:
-        """Begin to connect.
+    def __init__(self, settings: MqttSettings) -> None:
+        """Connect to nothing yet: `start` does, or the first delivery.
 
         Args:
             settings: Where the broker is, and first parts of topics.
-            going_on: Events that are open already, for the state: another sink delivered them.
 
         Raises:
             SettingsError: The address or the certificates cannot be used.
@@ -92,6 +91,13 @@ class MqttSink:
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
         self._host = self._aim(settings)
+
+    def start(self, going_on: Iterable[Event] = ()) -> None:
+        """Begin to connect.
+
+        Args:
+            going_on: Events that are open already, for the state: another sink delivered them.
+        """
         self._states.update(self._follow(going_on))
         self._client.loop_start()
 

@@ -190,6 +190,7 @@ def gateway(path: Path, port: int) -> Iterator[tuple[Outbox, HeldSink, Courier]]
     """Everything from the outbox on."""
     outbox = Outbox(path / "outbox.sqlite", 2**22, ["mqtt"])
     sink = HeldSink(MqttSettings(url=SecretStr(f"mqtt://127.0.0.1:{port}")))
+    sink.start()
     courier = Courier("mqtt", sink, outbox)
     courier.start()
     try:
@@ -287,7 +288,8 @@ def test_a_broker_killed_and_restarted_gets_everything(broker: Broker, tmp_path:
 
 def test_a_sink_that_takes_over_knows_what_is_going_on(broker: Broker) -> None:
     settings = MqttSettings(url=SecretStr(f"mqtt://127.0.0.1:{broker.port}"))
-    sink = MqttSink(settings, [opened(1), opened(2, label="kick"), opened(3, camera="gone")])
+    sink = MqttSink(settings)
+    sink.start([opened(1), opened(2, label="kick"), opened(3, camera="gone")])
     try:
         sink.announce(["door"], ["hug", "kick", "wave"])
         with watch(broker.port) as seen:

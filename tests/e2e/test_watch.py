@@ -63,6 +63,7 @@ class Watch:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                start_new_session=True,
             )
         try:
             yield self.process
@@ -147,6 +148,19 @@ def test_events_survive_kill_9_and_open_ones_end_as_interrupted(
     assert check == "ok"
     opened = {e["id"] for e in watch.events if e["state"] == "open"}
     assert {e["id"] for e in watch.events if e["state"] != "open"} >= opened, everything
+
+
+def test_a_signal_to_the_whole_group_fails_no_camera(
+    server: EmbeddedServer, video: tuple[Path, list[Shot]], tmp_path: Path
+) -> None:
+    camera = {"name": "door", "source": str(video[0]), "pace": "live"}
+    watch = Watch(tmp_path, server, [camera])
+    with watch.running() as process:
+        wait_for(lambda: any(e["state"] == "open" for e in watch.events))
+        # As a service manager does.
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert not any("camera ended" in line["message"] for line in watch.log)
 
 
 def test_sighup_takes_cameras_in_and_out_and_a_wrong_file_changes_nothing(

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fgmclip.client import ActionClient, ClientError, ConnectError, MockRequest, MockTransport
+from fgmclip.client import (
+    ActionClient,
+    ClientError,
+    ConnectError,
+    MockRequest,
+    MockTransport,
+    ServerError,
+)
 from fgmclip.client.endpoints.pool import EndpointPool
 from fgmclip.client.events.event import Event
 from fgmclip.client.events.outbox import SMALLEST_BYTES, Outbox
@@ -167,6 +174,35 @@ def test_the_last_decision_stands_while_the_gate_is_closed(
         assert [event.state for event in rig.reported] == ["open", "ended"]
         assert rig.reported[1].end is not None
         assert rig.reported[1].end - rig.reported[1].start > 20
+    finally:
+        rig.close()
+
+
+def test_a_closed_gate_hides_no_server_that_fails(
+    manifest: PublicManifest, model: Any, tmp_path: Path
+) -> None:
+    rig = Rig(manifest, model, tmp_path, gate=GateSettings(linger_seconds=0, heartbeat_seconds=1))
+    try:
+        rig.likely("jump", 0.9)
+        rig.give(4 * T, moving=False)
+        rig.fault = ServerError("broken")
+        failures = 0
+        for _ in range(100):
+            try:
+                rig.give(1, moving=False)
+            except ServerError:
+                failures += 1
+                rig.deciding.wait()
+        # All since the first heartbeat; the last decision did not stand for longer than it may.
+        assert failures > 100 - T
+        assert [event.state for event in rig.reported] == ["open", "interrupted"]
+        rig.fault = None
+        states = set()
+        for _ in range(T):
+            rig.give(1, moving=False)
+            states.add(rig.board.snapshot().state)
+        assert states == {"live", "idle"}
+        assert [event.state for event in rig.reported] == ["open", "interrupted", "open"]
     finally:
         rig.close()
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fgmclip.client.endpoints.endpoint import EndpointStatus
 from fgmclip.client.events.courier import CourierStatus
 from fgmclip.client.events.event import Event
-from fgmclip.client.events.outbox import OutboxStatus
+from fgmclip.client.events.outbox_status import OutboxStatus
 from fgmclip.client.gateway.board import Board
 from fgmclip.client.gateway.messages import Counts
 from fgmclip.client.gateway.metrics import BoardMetrics

@@ -477,13 +477,18 @@ def test_secrets_reach_a_worker_through_its_pipe_alone(
     assert "hunter2" not in repr(worker.source)
 
 
-def test_a_terminals_interrupt_is_the_gateways_business(
-    start_worker: StartWorker, write_recording: WriteRecording
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_whole_group_is_the_gateways_business(
+    start_worker: StartWorker, write_recording: WriteRecording, number: signal.Signals
 ) -> None:
     worker = start_worker(write_recording("a.mp4", 1.0), pace="live")
     until(worker, Samples)
-    os.kill(pid_of(worker), signal.SIGINT)
+    forkserver = psutil.Process(pid_of(worker)).parent()
+    assert forkserver is not None
+    for pid in (forkserver.pid, pid_of(worker)):
+        os.kill(pid, number)
     assert watch(worker)[2].cause is None
+    assert forkserver.status() != psutil.STATUS_ZOMBIE
 
 
 def test_no_worker_outlives_its_gateway(write_recording: WriteRecording, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_a_broker_that_acknowledges_nothing_is_given_up_in_time_and_nothing_pile
     monkeypatch.setattr(mqtt, "ACKNOWLEDGE_SECONDS", 0.1)
     monkeypatch.setattr(mqtt, "LEAVE_SECONDS", 0.1)
     sink = MqttSink(MqttSettings(url=SecretStr(f"mqtt://127.0.0.1:{broker.port}")))
+    sink.start()
     for _ in range(500):
         if b"online" in broker.received:
             break
