@@ -22,8 +22,8 @@ PATIENCE = 1
 """As `race` has it; a round takes half a minute where eager torch takes part."""
 
 WINDOW_SHARE, SINGLE_SHARE = 80.0, 65.0
-"""Percent of the int8 rate that the image encoder must reach at batch T and at batch 1
-(DESIGN.md, "Numbers to reach")."""
+"""Percent of the int8 rate that the image encoder must reach at batch T and at batch
+1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,7 @@ BARRED = "gym99"
 """The model that the bars were set for; beside a smaller one's work the same cost is a multiple."""
 
 CLIP_PERCENT, STREAM_PERCENT = 3.0, 5.0
-"""What serving may add to a clip and to a stream's decision at 224-pixel input (DESIGN.md,
-"Numbers to reach")."""
+"""What serving may add to a clip and to a stream's decision at 224-pixel input."""
 
 SIZES = {"224": (224, 224), "480p": (480, 854), "1080p": (1080, 1920)}
 """Height and width of raw frames, pixels."""

@@ -251,7 +251,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--repository", type=Path, help="keep the exports here; those that stand are taken"
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--quick", action="store_true", help="fewer, shorter loads, one round")
+    parser.add_argument("--quick", action="store_true", help="fewer, shorter loads, two rounds")
     return parser.parse_args(argv)
 
 

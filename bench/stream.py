@@ -41,7 +41,7 @@ from fgmclip.serve import EmbeddedServer
 from fgmclip.spec import PRESETS
 
 DECISION_MS, TIMES_CHEAPER = 70.0, 40.0
-"""Bars of `gym99` on two cores (DESIGN.md, "Numbers to reach")."""
+"""Bars of `gym99` on two cores."""
 
 ROUNDS, DECISIONS = 12, 10
 """Turns of the two, and decisions in each turn of the stream."""

@@ -1,7 +1,7 @@
 """Every video decoded once: its samples as PIXELS_U8 and MOTION on disk, ready to be cut anywhere.
 
 A *row* is one sample: its image, and the motion from the sample before it (from itself at the
-start of a run, as DESIGN's time grid has it). A window is `clip.frames` rows in sequence, so one
+start of a run, as the time grid has it). A window is `clip.frames` rows in sequence, so one
 cache holds the windows that a client would send and every other window as well.
 
 A cache folder has one folder a video, named by a hash of all that decides its content: the file's

@@ -1,4 +1,4 @@
-"""The time grid: frames at any times become samples at t0 + i dt (DESIGN "Time grid")."""
+"""The time grid: frames at any times become samples at t0 + i dt."""
 
 from __future__ import annotations
 

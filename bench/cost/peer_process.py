@@ -168,8 +168,8 @@ def peer_environment(threads: int, folder: Path) -> dict[str, str]:
         folder: Goes with the child.
     """
     return {
-        # No policy for threads that wait: told to sleep at once, PyTorch takes 1.9 times as long for
-        # a small model. They spin for some milliseconds, which another's unseen clip takes.
+        # No policy for threads that wait: told to sleep at once, PyTorch takes 1.9 times as long
+        # for a small model. They spin for some milliseconds, which another's unseen clip takes.
         "OMP_NUM_THREADS": str(threads),
         # What torch compiled before would hide how long compiling takes.
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),

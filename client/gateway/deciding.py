@@ -202,7 +202,7 @@ class Deciding:
             accepted = self._pictured(event)
             if not self._services.outbox.accept(accepted):
                 if event.state == "open":
-                    message = "event refused, the outbox is full: %s"
+                    message = "event refused, the outbox is full or its disk fails: %s"
                     log.warning(message, event.label, extra={"camera": event.camera})
                 continue
             self._board.evented(accepted, time.time() - self._captured if seen else None)

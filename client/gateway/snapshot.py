@@ -11,8 +11,8 @@ from fgmclip.client.events.event import Clock, Event, State
 from fgmclip.client.events.outbox_status import OutboxStatus
 
 CameraState = Literal["starting", "live", "idle", "stalled", "reconnecting", "ended", "failed"]
-"""`idle`: live with its motion gate closed; `stalled`: open, but nothing comes; `ended` and
-`failed` are final."""
+"""`idle`: live with its motion gate closed; `stalled`: open, but no server decides;
+`ended` and `failed` are final."""
 
 CAMERA_STATES: tuple[CameraState, ...] = (
     "starting",

@@ -17,7 +17,7 @@ from fgmclip.export.tensorrt.half import emulate_half
 Array = NDArray[np.float32]
 
 LEAST_COSINE = 0.98
-"""Least mean-centred cosine to fp32, as DESIGN.md's gate asks."""
+"""Least mean-centred cosine to fp32, as the gate asks of clips."""
 
 ROWS = 4
 
