@@ -1,4 +1,4 @@
-"""A server's arithmetic without a server: the three public models over plain numpy."""
+"""A server's arithmetic without a server, the three public models over plain numpy; events."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fgmclip.client import MockRequest, MockTransport, RefusedError
+from fgmclip.client.events.event import Event, event_id
 from fgmclip.client.messages import Tensors
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess_u8
@@ -152,3 +153,26 @@ def model(manifest: PublicManifest) -> FakeModel:
 @pytest.fixture
 def transport(manifest: PublicManifest, model: FakeModel) -> MockTransport:
     return MockTransport(manifest, model)
+
+
+@pytest.fixture(scope="session")
+def make_event() -> Callable[..., Event]:
+    """Make an open event; any field can be given."""
+
+    def make(number: int = 1, **fields: object) -> Event:
+        event = Event(
+            id=event_id("door", None, "hug", number, "wall", "m"),
+            camera="door",
+            track=None,
+            label="hug",
+            start=float(number),
+            end=None,
+            peak=0.9,
+            peak_time=number + 0.5,
+            state="open",
+            clock="wall",
+            model_tag="m",
+        )
+        return replace(event, **fields)  # type: ignore[arg-type]
+
+    return make

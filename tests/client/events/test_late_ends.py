@@ -11,27 +11,13 @@ from typing import Any
 import pytest
 
 from fgmclip.client.events.errors import OutboxError
-from fgmclip.client.events.event import Event, event_id
+from fgmclip.client.events.event import Event
 from fgmclip.client.events.outbox import Outbox
 from fgmclip.client.events.outbox_file import OutboxFile
 
 LIMIT = 2**20
 
-
-def opened(number: int) -> Event:
-    return Event(
-        id=event_id("door", None, "hug", number, "wall", "m"),
-        camera="door",
-        track=None,
-        label="hug",
-        start=float(number),
-        end=None,
-        peak=0.9,
-        peak_time=number + 0.25,
-        state="open",
-        clock="wall",
-        model_tag="m",
-    )
+MakeEvent = Callable[..., Event]
 
 
 def ended(event: Event) -> Event:
@@ -72,9 +58,10 @@ def waiting(outbox: Outbox, sink: str = "a") -> list[Event]:
     return [message.event for message in outbox.pending(sink, 100)]
 
 
-def refuse_an_end(outbox: Outbox, disk: Disk) -> Event:
-    """Let the disk fail over the end of an event, and work again."""
-    event = opened(1)
+@pytest.fixture
+def refused(outbox: Outbox, disk: Disk, make_event: MakeEvent) -> Event:
+    """An event over whose end the disk failed; it works again."""
+    event = make_event(1)
     assert outbox.accept(event)
     disk.failure = sqlite3.OperationalError("database or disk is full")
     assert not outbox.accept(ended(event))
@@ -83,59 +70,56 @@ def refuse_an_end(outbox: Outbox, disk: Disk) -> Event:
     return event
 
 
-def test_an_end_needs_no_later_message(outbox: Outbox, disk: Disk) -> None:
-    event = refuse_an_end(outbox, disk)
+def test_an_end_needs_no_later_message(outbox: Outbox, refused: Event) -> None:
     heard: list[None] = []
     outbox.subscribe("a", lambda: heard.append(None))
-    assert outbox.make_up() == [ended(event)]
-    assert waiting(outbox) == [event, ended(event)]
+    assert outbox.make_up() == [ended(refused)]
+    assert waiting(outbox) == [refused, ended(refused)]
     assert len(heard) == 1
     assert outbox.make_up() == []
 
 
 def test_couriers_hear_of_an_end_that_a_refused_message_brought_along(
-    outbox: Outbox, disk: Disk
+    outbox: Outbox, refused: Event, make_event: MakeEvent
 ) -> None:
-    event = refuse_an_end(outbox, disk)
     heard: list[None] = []
     outbox.subscribe("a", lambda: heard.append(None))
-    assert not outbox.accept(ended(opened(2)))
-    assert waiting(outbox) == [event, ended(event)]
+    assert not outbox.accept(ended(make_event(2)))
+    assert waiting(outbox) == [refused, ended(refused)]
     assert len(heard) == 1
-    assert outbox.make_up() == [ended(event)]
+    assert outbox.make_up() == [ended(refused)]
 
 
 def test_an_end_is_made_up_for_at_the_latest_when_the_outbox_closes(
-    outbox: Outbox, disk: Disk, tmp_path: Path
+    outbox: Outbox, refused: Event, tmp_path: Path
 ) -> None:
-    event = refuse_an_end(outbox, disk)
     outbox.close()
     again = Outbox(tmp_path / "outbox.sqlite", LIMIT, ["a"])
     try:
         assert again.interrupt_open() == []
-        assert waiting(again) == [event, ended(event)]
+        assert waiting(again) == [refused, ended(refused)]
     finally:
         again.close()
 
 
 def test_sinks_that_could_not_be_written_down_are_not_gone_over_to(
-    outbox: Outbox, disk: Disk
+    outbox: Outbox, disk: Disk, make_event: MakeEvent
 ) -> None:
     disk.failure = sqlite3.OperationalError("attempt to write a readonly database")
     with pytest.raises(OutboxError, match="readonly"):
         outbox.set_sinks(["b"])
     disk.failure = None
-    assert outbox.accept(opened(1))
-    assert (waiting(outbox, "a"), waiting(outbox, "b")) == ([opened(1)], [])
+    assert outbox.accept(make_event(1))
+    assert (waiting(outbox, "a"), waiting(outbox, "b")) == ([make_event(1)], [])
 
 
 def test_sinks_change_even_if_no_room_can_be_made(
-    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, make_event: MakeEvent
 ) -> None:
     full = Disk()
     full.failure = sqlite3.OperationalError("database or disk is full")
-    assert outbox.accept(opened(1))
+    assert outbox.accept(make_event(1))
     monkeypatch.setattr(OutboxFile, "purge", full.checked(OutboxFile.purge))
     outbox.set_sinks(["b"])
-    assert outbox.accept(opened(2))
-    assert (waiting(outbox, "a"), waiting(outbox, "b")) == ([], [opened(2)])
+    assert outbox.accept(make_event(2))
+    assert (waiting(outbox, "a"), waiting(outbox, "b")) == ([], [make_event(2)])
