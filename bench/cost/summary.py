@@ -19,6 +19,9 @@ from fgmclip.spec import ModelSpec
 HALF_WIDTH = 0.10
 """What the interval of a ratio may reach to each side, relative to the ratio."""
 
+_MARGIN = 0.97
+"""Of that, where a run looks whether it may end: it looks with fewer resamples than it reports."""
+
 
 def latency_of(rounds: Sequence[Round], key: str) -> Latency | None:
     """Return the times of one competitor; None if it took too few turns for an interval."""
@@ -67,8 +70,9 @@ def ratios_of(
 
 
 def settled(ratios: Sequence[Ratio]) -> bool:
-    """Return whether every ratio is known well enough."""
-    return all((ratio.high - ratio.low) / 2 <= HALF_WIDTH * ratio.value for ratio in ratios)
+    """Return whether every ratio is known well enough for a run to end."""
+    widest = _MARGIN * HALF_WIDTH
+    return all((ratio.high - ratio.low) / 2 <= widest * ratio.value for ratio in ratios)
 
 
 def timed_entries(
