@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,17 @@ from numpy.typing import NDArray
 from fgmclip.serve.runtimes.options import positive
 
 PRECISIONS = ("f32", "bf16")
+
+
+@cache
+def core() -> Any:
+    """Return the process's one core, which lives as long as the process.
+
+    A core's CPU plugin gives the thread that opens it a stack for signals, and takes it away at its
+    end. Of two that end in the order in which they began, the second brings the first one's back,
+    which is gone by then: the next signal, Ctrl-C for example, is a segmentation fault.
+    """
+    return openvino.Core()
 
 
 class OpenVinoRuntime:
@@ -47,11 +59,10 @@ class OpenVinoRuntime:
         count = positive("threads", threads) if threads else cores
         # Where there are fewer cores than at export, parts would wait for each other.
         parts = min(positive("streams", streams), count)
-        core = openvino.Core()
-        model = core.read_model(str(engine))
+        model = core().read_model(str(engine))
         # One row first: it has the model to itself, with all threads.
-        self._whole = _Requests(core, model, precision, count, 1)
-        self._parted = _Requests(core, model, precision, count, parts) if parts > 1 else self._whole
+        self._whole = _Requests(model, precision, count, 1)
+        self._parted = _Requests(model, precision, count, parts) if parts > 1 else self._whole
         self._outputs = {
             port.get_any_name(): tuple(
                 dim.get_length() for dim in list(port.get_partial_shape())[1:]
@@ -79,7 +90,7 @@ class OpenVinoRuntime:
 class _Requests:
     """A compiled model with a request for each stream."""
 
-    def __init__(self, core: Any, model: Any, precision: str, threads: int, streams: int) -> None:
+    def __init__(self, model: Any, precision: str, threads: int, streams: int) -> None:
         config = {
             "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
             "NUM_STREAMS": streams,
@@ -88,7 +99,7 @@ class _Requests:
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": precision,
         }
-        compiled = core.compile_model(model, "CPU", config)
+        compiled = core().compile_model(model, "CPU", config)
         self._requests = [compiled.create_infer_request() for _ in range(streams)]
 
     def run(self, inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
@@ -117,5 +128,5 @@ class _Requests:
 
 def computes_bf16() -> bool:
     """Say whether this CPU has instructions for bf16; elsewhere OpenVINO falls back to fp32."""
-    capabilities: list[str] = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities: list[str] = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in capabilities

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +107,19 @@ def test_what_a_runtime_does_not_know_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         open_runtime(name, graph, options)
+
+
+def test_a_signal_after_engines_were_closed_is_handled(graph: Path) -> None:
+    script = f"""
+import signal
+from pathlib import Path
+from fgmclip.serve.runtimes import open_runtime
+
+first, second = (open_runtime("openvino", Path({str(graph)!r})) for _ in range(2))
+del first
+del second
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -120,10 +120,10 @@ def _open_onnxruntime(stage: Stage, threads: int, device: str) -> Run:
 
 
 def _open_openvino(stage: Stage, threads: int) -> Run:
-    import openvino
+    from fgmclip.serve.runtimes.openvino_cpu import core
 
     config = {"INFERENCE_NUM_THREADS": threads, **stage.options}
-    compiled = openvino.Core().compile_model(stage.graph, "CPU", config)
+    compiled = core().compile_model(stage.graph, "CPU", config)
 
     def run(inputs: Mapping[str, Array]) -> Array:
         output: Array = compiled(dict(inputs))[0]
@@ -138,9 +138,9 @@ def openvino_precision() -> str:
     Raises:
         ImportError: OpenVINO is not installed.
     """
-    import openvino
+    from fgmclip.serve.runtimes.openvino_cpu import core
 
-    return str(openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT").to_string())
+    return str(core().get_property("CPU", "INFERENCE_PRECISION_HINT").to_string())
 
 
 def prepare(task: dict[str, Any]) -> Ready:
