@@ -31,8 +31,9 @@ BETWEEN_RUNS = 0.025
 """Standard deviation, in logarithms, of what does not change within a run but from one to the next.
 Measured by `bench/repeatability.py` over two times six runs: what computes in fp32 was up to a
 tenth faster in some of them, against what computes in bf16 and int8, and no longer in the next; so
-it is the machine (its clocks, its neighbours) and nothing that more rounds would average out. With
-2 %, 86 and 91 % of the ratios lay inside, with this 90 and 97 %."""
+it is the machine (its clocks, its neighbours) and nothing that more rounds would average out. Of
+those runs, summed up by medians, 86 and 91 % of the ratios lay inside with 2 %, 90 and 97 % with
+this; of five others, summed up as here, all (`bench/results/repeatability.json`)."""
 
 
 @dataclass(frozen=True, slots=True)
