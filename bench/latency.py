@@ -41,6 +41,7 @@ from fgmclip.bench.cost.tables import markdown, tables
 from fgmclip.bench.gpu_check import GPU_QUERY, find_gpus
 from fgmclip.export.sources import open_model
 from fgmclip.spec import PRESETS, FgmclipError, preset
+from fgmclip.storage.cache import cache_folder
 
 MODEL = "gym99"
 """The preset that fits the paper's Table 6."""
@@ -162,7 +163,7 @@ def _run(
 
 def _plan(arguments: argparse.Namespace, progress: Progress, task: TaskID) -> Plan:
     device: Device = "cuda" if find_gpus(GPU_QUERY) else "cpu"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fgmclip" / "cost"
+    cache = cache_folder("cost")
     if arguments.repository:
         released = open_release(arguments.repository)
         model = _model_of(released, arguments.model)

@@ -7,7 +7,6 @@ is in both.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,8 @@ from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess
 from fgmclip.serve.runtimes.proof import file_sha256
 from fgmclip.spec import ModelSpec
+from fgmclip.storage.atomic import replacing
+from fgmclip.storage.cache import cache_folder
 from fgmclip.video.errors import VideoListError
 from fgmclip.video.labelled import LabelledVideo, read_labelled
 from fgmclip.video.samples import ACTIONS, generate_samples
@@ -178,13 +179,12 @@ def _read(spec: ModelSpec, videos: Sequence[LabelledVideo], report: Report) -> C
 
 
 def _cache_file(spec: ModelSpec, content: list[tuple[str, str]]) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fgmclip"
     definition = [
         ("format", str(_CACHE_FORMAT)),
         ("pixels", json.dumps(asdict(PreprocessParameters.from_spec(spec)), sort_keys=True)),
         ("clip", spec.clip.to_json()),
     ]
-    return cache / f"clips-{short_hash([*definition, *content])}.npz"
+    return cache_folder("clips") / f"{short_hash([*definition, *content])}.npz"
 
 
 def _load(path: Path) -> Clips | None:
@@ -200,6 +200,5 @@ def _store(path: Path, clips: Clips) -> None:
     arrays = {"pixels": clips.pixels, "labels": np.array(clips.labels)}
     if clips.motion is not None:
         arrays["motion"] = clips.motion
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    np.savez(temporary, **arrays)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        np.savez(temporary, **arrays)

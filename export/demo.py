@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from fgmclip.export.configs import SKELETON
@@ -13,21 +12,22 @@ from fgmclip.export.sources import DEMO_CHECKPOINT, open_model
 from fgmclip.export.steps import PACKAGE
 from fgmclip.kernels import native
 from fgmclip.serve.runtimes.proof import file_sha256
+from fgmclip.storage.cache import cache_folder
 
 
 def demo_repository() -> Path:
     """Return the demo's repository, exported once for each checkpoint and state of the code."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fgmclip"
     code = [
         item
-        for folder in (PACKAGE / "kernels", PACKAGE / "serve", SKELETON)
+        for folder in (PACKAGE / "kernels", PACKAGE / "serve", PACKAGE / "storage", SKELETON)
         for item in folder_hashes(folder, folder.name).items()
         if item[0].endswith((".py", ".pbtxt"))
     ]
     compiled = native.module_file()
     if compiled is not None:
         code.append((compiled.name, file_sha256(compiled)))
-    path = cache / f"demo-{short_hash([('checkpoint', file_sha256(DEMO_CHECKPOINT)), *code])}"
+    definition = [("checkpoint", file_sha256(DEMO_CHECKPOINT)), *code]
+    path = cache_folder(f"demo-{short_hash(definition)}")
     if not path.is_dir() or not Repository(path).active():
         export_release(open_model("demo"), path)
     return path

@@ -53,11 +53,11 @@ NOT_SERVED = ("__pycache__", "csrc", "CMakeLists.txt", "README.md", "*.pyi")
 
 # What each step imports, so that a release answers with the code that it was proved with.
 MODULES: dict[str, tuple[str, ...]] = {
-    "preprocess": ("kernels", "serve/steps"),
-    "preprocess_edge": ("kernels", "serve/steps"),
+    "preprocess": ("kernels", "serve/steps", "storage"),
+    "preprocess_edge": ("kernels", "serve/steps", "storage"),
     "window": ("serve/steps",),
     "classify": ("serve/steps",),
-} | dict.fromkeys(PARTS, ("serve/runtimes", "serve/steps"))
+} | dict.fromkeys(PARTS, ("serve/runtimes", "serve/steps", "storage"))
 
 
 @dataclass(frozen=True, slots=True)

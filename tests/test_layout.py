@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("spec", "kernels", "video", "model", "training", "serve", "client", "export", "bench")
+ROOMS = (
+    *("storage", "spec", "kernels", "video"),
+    *("model", "training", "serve", "client", "export", "bench"),
+)
 DATA = ("triton_repo", "assets")
-TORCHLESS = ("spec", "kernels", "video", "serve", "client")
+TORCHLESS = ("storage", "spec", "kernels", "video", "serve", "client")
 HEAVY = ("torch", "torchvision", "open_clip", "timm")
 
 

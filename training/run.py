@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from fgmclip.model.checkpoint import load_checkpoint
 from fgmclip.model.network import FgmClip
 from fgmclip.model.towers import load_image_weights
 from fgmclip.spec import ModelSpec
+from fgmclip.storage.cache import cache_folder
 from fgmclip.training.batches import Example
 from fgmclip.training.cache import CachedVideo, CacheRecipe, cache_videos
 from fgmclip.training.dataset import Dataset, check_labels
@@ -23,8 +23,7 @@ from fgmclip.training.settings import TrainSettings
 
 def default_cache() -> Path:
     """Return the folder for caches of this user: `$XDG_CACHE_HOME/fgmclip/training`."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "fgmclip" / "training"
+    return cache_folder("training")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fgmclip.kernels.errors import BuildError
+from fgmclip.storage.cache import cache_folder
 
 FORMAT = 1
 """Of the record; another one is not read."""
@@ -169,10 +169,7 @@ def source_hash(source: Path | None = None) -> str:
 
 def cache_path(source_sha256: str) -> Path:
     """Return where the cache keeps the binary of a source."""
-    override = os.environ.get(CACHE_VARIABLE)
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(override) if override else Path(root) / "fgmclip" / "cuda"
-    return folder / source_sha256[:16] / NAME
+    return cache_folder("cuda", override=CACHE_VARIABLE) / source_sha256[:16] / NAME
 
 
 def record_path(binary: Path) -> Path:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from fgmclip.kernels.cuda.abi import KERNELS
 from fgmclip.kernels.cuda.device import Argument
 from fgmclip.kernels.errors import KernelError
+from fgmclip.storage.cache import cache_folder
 
 SOURCES = Path(__file__).resolve().parent.parent / "csrc"
 
@@ -223,9 +224,7 @@ def _compile(source: Path, kernels: tuple[str, ...], flags: tuple[str, ...]) -> 
     for folder in (source.parent, SOURCES / "cuda", SOURCES / "host_cuda"):
         for path in sorted(folder.glob("*.*")):
             digest.update(path.read_bytes())
-    cache = (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fgmclip" / "host_cuda"
-    )
+    cache = cache_folder("host_cuda")
     library = cache / f"{digest.hexdigest()[:24]}.so"
     if library.is_file():
         return library

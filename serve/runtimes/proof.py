@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from fgmclip.serve.runtimes.libraries import LibraryName
 from fgmclip.serve.runtimes.recipe import Recipe
+from fgmclip.storage.cache import cache_folder as user_cache
 
 FORMAT = 1
 
@@ -26,10 +26,7 @@ CACHE_VARIABLE = "FGMCLIP_ENGINES"
 
 def cache_folder() -> Path:
     """Return where engines lie: outside any release, which a target may be unable to write."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fgmclip" / "engines"
+    return user_cache("engines", override=CACHE_VARIABLE)
 
 
 @dataclass(frozen=True)

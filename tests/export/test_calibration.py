@@ -60,7 +60,7 @@ def test_clips_are_read_once(
     tiny: FgmClip, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = read_clips(tiny.spec, folder, count=2, report=lambda what: None)
-    assert len(list(cache.glob("clips-*.npz"))) == 2
+    assert len(list(cache.glob("clips/*.npz"))) == 2
     monkeypatch.setattr(calibration, "read_windows", None)
     after = read_clips(tiny.spec, folder, count=2, report=lambda what: None)
     for one, other in zip(before, after, strict=True):

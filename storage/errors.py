@@ -1,0 +1,17 @@
+"""Errors of `fgmclip.storage`.
+
+OSError
+└── StorageError       a file or folder cannot be used as it has to be
+    └── TextError      a file is not the text it should be (ValueError)
+
+Not below `FgmclipError`: that class lives beside pydantic, which a stock Triton container, where
+this room runs too, need not have.
+"""
+
+
+class StorageError(OSError):
+    """A file or folder cannot be used; the message names it and the remedy, in one line."""
+
+
+class TextError(StorageError, ValueError):
+    """A file holds something else than the text that it should."""

@@ -1,0 +1,49 @@
+"""Read text as people send it: UTF-8 whatever the locale, with or without a byte order mark."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from fgmclip.storage.errors import TextError
+
+_OTHER_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file, without its byte order mark and with plain line ends.
+
+    Raises:
+        TextError: It is not UTF-8.
+        OSError: It cannot be read.
+    """
+    return decode_text(path.read_bytes(), str(path))
+
+
+def decode_text(content: bytes, name: str) -> str:
+    """Return the text that bytes hold, as `read_text` does.
+
+    Args:
+        content: The bytes.
+        name: What they are, for the error.
+
+    Raises:
+        TextError: They are not UTF-8.
+    """
+    for mark, encoding in _OTHER_MARKS.items():
+        if content.startswith(mark):
+            raise TextError(f"{name}: expected UTF-8 text, got {encoding}; save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise TextError(
+            f"{name}: expected UTF-8 text, got byte 0x{content[error.start]:02x} in line {line}; "
+            "save it as UTF-8"
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
