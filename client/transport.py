@@ -26,6 +26,7 @@ from fgmclip.client.messages import (
     decode_response,
     encode_request,
 )
+from fgmclip.client.pending import PATIENCE_SECONDS, PendingCalls, may_cancel
 from fgmclip.client.timeouts import Timeouts
 
 WRITE_BUFFER_BYTES = 16 * 2**20
@@ -33,6 +34,9 @@ WRITE_BUFFER_BYTES = 16 * 2**20
 
 _OVERLOADED = ("Exceeds maximum queue size", "Request timeout expired")
 """Triton's words for a request that a full queue refused, or that waited there for too long."""
+
+_DEAD_STEP = "is not healthy"
+"""Triton's words for a step of the Python backend whose process is gone."""
 
 INFER_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 """Full name of the call that carries tensors."""
@@ -91,6 +95,8 @@ class GrpcTransport:
         self.url = url
         self._connect_seconds = (timeouts or Timeouts()).connect_seconds
         self._channel = grpc.insecure_channel(checked_target(url), options=channel_options(url))
+        self._pending = PendingCalls(url, self._channel.close)
+        self._cancels = False
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         # Without a serializer: the request comes as bytes.
         self._infer = self._channel.unary_unary(
@@ -119,7 +125,7 @@ class GrpcTransport:
             ServerError: The server failed, or left an output out.
         """
         request = encode_request(model, inputs, outputs, parameters)
-        response = self._call(self._infer, request, timeout_seconds, model)
+        response = self._call(self._ask, request, timeout_seconds, model)
         return complete_answer(response, outputs, self.url, model)
 
     def model_parameters(self, model: str, *, timeout_seconds: float) -> Mapping[str, str]:
@@ -129,9 +135,12 @@ class GrpcTransport:
         return parameters_in(response)
 
     def close(self) -> None:
-        """Close the channel."""
+        """Close the channel: at once, or once a server has answered that a cancel may kill."""
         self._closed = True
-        self._channel.close()
+        if self._cancels:
+            self._channel.close()
+        else:
+            self._pending.close()
 
     def _call(
         self, method: Callable[..., Any], request: Any, timeout_seconds: float, model: str
@@ -142,7 +151,20 @@ class GrpcTransport:
         try:
             return method(request, timeout=timeout_seconds)
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                # The server that comes back may be of another version.
+                self._connected = False
             raise translated(error, self.url, timeout_seconds, model) from error
+
+    def _ask(self, request: bytes, timeout: float) -> Any:
+        """Send an inference request, with a deadline that this server survives."""
+        if self._cancels:
+            return self._infer(request, timeout=timeout)
+        return self._pending.wait(
+            lambda: self._infer.future(request, timeout=timeout + PATIENCE_SECONDS),
+            timeout,
+            lambda: closed_error(self.url) if self._closed else late_error(self.url, timeout),
+        )
 
     def _connect(self) -> None:
         # A request may take a minute, so a host that swallows packets would hold a caller for that
@@ -150,9 +172,12 @@ class GrpcTransport:
         if self._connected:
             return
         try:
-            self._stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=self._connect_seconds)
+            server = self._stub.ServerMetadata(
+                service_pb2.ServerMetadataRequest(), timeout=self._connect_seconds
+            )
         except grpc.RpcError as error:
             raise unanswered(error, self.url, self._connect_seconds) from error
+        self._cancels = may_cancel(server.name, server.version)
         self._connected = True
 
 
@@ -207,9 +232,11 @@ def translated(error: Any, url: str, timeout_seconds: float, model: str) -> Clie
             f"HTTP port): {said}"
         )
     if code is status.DEADLINE_EXCEEDED:
-        return RequestTimeoutError(
-            f"{url} did not answer for {model} within {timeout_seconds:g} s; "
-            "give more request_seconds, or a server with less to do"
+        return late_error(url, timeout_seconds)
+    if code is status.INTERNAL and _DEAD_STEP in said:
+        return ConnectError(
+            f"{url} cannot answer for {model}, the process of a step died there ({said}); "
+            "'fgmclip serve' starts it again, another server has to be restarted"
         )
     if code is status.NOT_FOUND:
         return ModelNotFoundError(f"{url} does not serve {model}: {said}")
@@ -218,6 +245,14 @@ def translated(error: Any, url: str, timeout_seconds: float, model: str) -> Clie
     if code is status.UNIMPLEMENTED:
         return ServerError(f"{url} does not speak the KServe v2 protocol: {said}")
     return ServerError(f"{url} failed over {model} ({code.name.lower()}): {said}")
+
+
+def late_error(url: str, timeout_seconds: float) -> RequestTimeoutError:
+    """Return the error of an answer that did not come in time."""
+    return RequestTimeoutError(
+        f"{url} did not answer within {timeout_seconds:g} s; "
+        "give more request_seconds, or a server with less to do"
+    )
 
 
 def checked_target(url: str) -> str:

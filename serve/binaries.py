@@ -38,8 +38,10 @@ class Tritonserver:
             return [str(self.executable)]
         backend = directory / "backends" / "python"
         backend.mkdir(parents=True)
+        # Copies: Triton changes the mode of the stub that it is given, and a failed start would
+        # leave that of every user of the wheel unusable.
         for part in _backend_parts(self.wheel):
-            (backend / part.name).symlink_to(part)
+            shutil.copy2(part, backend / part.name)
         return [str(self.executable), f"--backend-directory={backend.parent}"]
 
     def environment(self) -> dict[str, str]:

@@ -92,17 +92,29 @@ class Control:
         self._stub.RepositoryModelLoad(request, metadata=self._metadata, timeout=timeout_seconds)
         self.unload(name)
 
-    def unload(self, model: str) -> None:
+    def states(self, timeout_seconds: float) -> dict[str, str]:
+        """Return the state of each model that was ever loaded: READY, UNLOADING, UNAVAILABLE.
+
+        Raises:
+            CallError: The server does not answer in that time.
+        """
+        request = service_pb2.RepositoryIndexRequest()
+        answer = self._stub.RepositoryIndex(
+            request, metadata=self._metadata, timeout=timeout_seconds
+        )
+        return {model.name: model.state for model in answer.models}
+
+    def unload(self, model: str, timeout_seconds: float = 30.0) -> None:
         """Ask for a model's unloading, which happens when its requests are done.
 
         Raises:
-            CallError: The server refused.
+            CallError: The server refused, or did not answer in that time.
         """
         request = service_pb2.RepositoryModelUnloadRequest(model_name=model)
-        self._stub.RepositoryModelUnload(request, metadata=self._metadata, timeout=30)
+        self._stub.RepositoryModelUnload(request, metadata=self._metadata, timeout=timeout_seconds)
 
 
-def reason(error: CallError) -> str:
-    """Return why a call failed, in the server's words."""
+def reason(error: Exception) -> str:
+    """Return why a call failed, in the server's words where it has some."""
     details = error.details() if isinstance(error, grpc.Call) else None
     return str(details or error)

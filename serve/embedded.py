@@ -1,21 +1,20 @@
-"""A Triton server of this program: started, watched over, and gone when the program is."""
+"""A Triton server of this program: started, kept running, and gone when the program is."""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import secrets
 import shutil
 import socket
-import subprocess
-import sys
-import tempfile
+import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 
-from fgmclip.serve import supervisor
-from fgmclip.serve.binaries import Tritonserver, find_tritonserver
-from fgmclip.serve.control import RESTRICTION, Control
+from fgmclip.serve.binaries import find_tritonserver
+from fgmclip.serve.control import Control
+from fgmclip.serve.drain import drain
 from fgmclip.serve.errors import (
     PortError,
     ReadyTimeoutError,
@@ -24,27 +23,29 @@ from fgmclip.serve.errors import (
     ServerDiedError,
     StartError,
 )
-from fgmclip.serve.logs import failure
+from fgmclip.serve.guard import Guard, Report
+from fgmclip.serve.plain import make_plain_directory
+from fgmclip.serve.process import HOST, Installation, TritonProcess
 from fgmclip.serve.releases import Releases
-from fgmclip.serve.shared_memory import region_prefix, require_shared_memory
+from fgmclip.serve.shared_memory import require_shared_memory
 from fgmclip.serve.watch import Watch
 
-HOST = "127.0.0.1"
-"""The only address: whoever wants to serve others runs a current Triton container."""
+DRAIN_SECONDS = 4.0
+"""How long requests that were accepted may take when the server is to end."""
 
-MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
-"""What makes glibc keep the memory of a request for the next one, up to 1 GB of it. Left to itself
-it gave large blocks back: a clip of 1080p frames touched 14,454 new pages, and 384 with this."""
-
-_GRACE_SECONDS = 10.0
+_DEAD_STEP_DRAIN_SECONDS = 1.0
+_CHANGE_SECONDS = 2.0
+_LOG = logging.getLogger(__name__)
 
 
 class EmbeddedServer:
     """A tritonserver on loopback that serves the ensembles of a repository.
 
     Use it in a `with` statement. The server and everything it started end with the block, and with
-    this process, whatever ends it. Leftovers in the repository are not looked at: only the
-    ensembles and the steps that they name are loaded.
+    this process, whatever ends it. What it has accepted is answered first. Until then it is kept
+    running: if Triton or the process of a step dies, it is started again on the same ports, with
+    the releases that it served. Leftovers in the repository are not looked at: only the ensembles
+    and the steps that they name are loaded.
 
     HTTP is off. The shared-memory, model-repository, trace and logging protocols of gRPC need a
     random key of this server; other users of this machine can read it in the process list, since
@@ -63,6 +64,7 @@ class EmbeddedServer:
         metrics_port: int | None = None,
         watch: bool = False,
         ready_timeout_seconds: float = 120.0,
+        report: Report = _LOG.warning,
     ) -> None:
         """Name what to serve; nothing is started yet.
 
@@ -72,27 +74,61 @@ class EmbeddedServer:
             metrics_port: Port for Prometheus; a free one if None.
             watch: Whether to serve a newly published release without being told.
             ready_timeout_seconds: How long loading may take, at the start and at a reload.
+            report: Told in one line what happens to the server: restarts, changes of release,
+                damaged ensembles. Called from threads of the server.
         """
         self._repository = Path(repository)
         self._ports = (grpc_port, metrics_port)
         self._watching = watch
         self._timeout = ready_timeout_seconds
-        self._process: subprocess.Popen[bytes] | None = None
+        self._report = report
+        self._process: TritonProcess | None = None
+        self._dead: str | None = None
+        self._gone = threading.Event()
+        self._ending = threading.Event()
+        # A reload and a new start of the server take turns.
+        self._changing = threading.Lock()
 
     @property
     def url(self) -> str:
         """Address for gRPC clients, `127.0.0.1:PORT`."""
-        return f"{HOST}:{self._grpc_port}"
+        return f"{HOST}:{self._installation.grpc_port}"
 
     @property
     def metrics_url(self) -> str:
         """Address of the Prometheus metrics."""
-        return f"http://{HOST}:{self._metrics_port}/metrics"
+        return f"http://{HOST}:{self._installation.metrics_port}/metrics"
 
     @property
     def models(self) -> tuple[str, ...]:
         """Names of the ensembles that are served."""
         return tuple(self._releases.served)
+
+    @property
+    def releases(self) -> str:
+        """The releases that the ensembles name, for people: `r7`."""
+        return self._releases.names
+
+    @property
+    def restarts(self) -> int:
+        """How often the server was started again."""
+        return self._guard.restarts
+
+    @property
+    def log_path(self) -> Path:
+        """What Triton writes, over all its starts."""
+        return self._installation.log
+
+    @property
+    def process(self) -> TritonProcess:
+        """The run of Triton that serves now.
+
+        Raises:
+            ServerDiedError: There is none.
+        """
+        if self._process is None:
+            raise ServerDiedError("the server is not running: use it inside its 'with' block")
+        return self._process
 
     def __enter__(self) -> EmbeddedServer:
         """Start the server and wait until every ensemble answers.
@@ -102,22 +138,27 @@ class EmbeddedServer:
         """
         binary = find_tritonserver()
         require_shared_memory()
-        self._grpc_port, self._metrics_port = _ports(*self._ports)
+        ports = _ports(*self._ports)
         key = secrets.token_urlsafe(24)
-        self._control = Control(self.url, key)
+        self._control = Control(f"{HOST}:{ports[0]}", key)
         self._releases = Releases(self._repository, self._control, self._timeout)
-        self._watch = Watch(self._repository, self._releases.served, self.reload)
-        self._directory = Path(tempfile.mkdtemp(prefix="fgmclip-server-"))
-        self.log_path = self._directory / "triton.log"
+        self._watch = Watch(self._repository, self._releases, self.reload, self._report)
+        self._guard = Guard(self, self._report)
+        for damage in self._releases.damaged:
+            self._report(f"{self._repository}: {damage}; it is not served")
+        directory = make_plain_directory()
         try:
-            self._process = self._start(binary, key)
-            self._wait_until_ready()
+            self._installation = Installation.lay_out(
+                self._repository, directory, binary, ports, key
+            )
+            self._start()
             self.version = self._control.version()
         except BaseException as error:
             self._end()
             if not isinstance(error, ServeError):
-                shutil.rmtree(self._directory, ignore_errors=True)
+                shutil.rmtree(directory, ignore_errors=True)
             raise
+        self._guard.start()
         if self._watching:
             self._watch.start()
         return self
@@ -128,35 +169,30 @@ class EmbeddedServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the server and wait until nothing of it is left."""
-        died = self._process is not None and self._process.poll() is not None
+        """Let the server answer what it has accepted, end it, and wait until nothing is left."""
         self._end()
-        if not died:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._dead is None:
+            shutil.rmtree(self._installation.directory, ignore_errors=True)
 
     def check(self) -> None:
-        """Raise if the server is not running.
+        """Raise if the server is not running, or was given up.
 
         Raises:
-            ServerDiedError: It ended by itself, or was never started or already ended.
+            ServerDiedError: It died and could not be started again, or was never started or
+                already ended.
         """
-        if self._process is None:
-            raise ServerDiedError("the server is not running: use it inside its 'with' block")
-        status = self._process.poll()
-        if status is not None:
-            why = failure(self.log_path) or f"exit status {status}"
-            raise ServerDiedError(f"tritonserver ended by itself: {why} (log: {self.log_path})")
+        if self._dead is not None:
+            raise ServerDiedError(f"{self._dead} (log: {self.log_path})")
+        _ = self.process
 
     def wait(self, timeout_seconds: float) -> None:
-        """Return after that time, or raise as soon as the server has ended by itself.
+        """Return after that time, or raise as soon as the server was given up.
 
         Raises:
-            ServerDiedError: It is not running.
+            ServerDiedError: It is not running and is not being started again.
         """
         self.check()
-        assert self._process is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout_seconds)
+        self._gone.wait(timeout_seconds)
         self.check()
 
     def reload(self) -> None:
@@ -170,76 +206,96 @@ class EmbeddedServer:
             RepositoryError: An ensemble that is served vanished or became unreadable.
             ServerDiedError: The server is not running.
         """
-        self.check()
-        try:
-            self._releases.reload()
-        except ReloadError:
+        with self._changing:
             self.check()
-            raise
+            try:
+                self._releases.reload()
+            except ReloadError as error:
+                raise ReloadError(self._installation.own_words(str(error))) from error
 
-    def _start(self, binary: Tritonserver, key: str) -> subprocess.Popen[bytes]:
-        prefix = region_prefix()
-        command = [
-            *binary.arguments(self._directory),
-            f"--model-repository={self._repository.resolve()}",
-            "--model-control-mode=explicit",
-            # Configs are complete; to complete them Triton would start every step twice.
-            "--disable-auto-complete-config",
-            *(f"--load-model={name}" for name in self._releases.models),
-            # A release that failed to load would else count against a server that serves the old.
-            "--strict-readiness=false",
-            "--allow-http=false",
-            f"--grpc-address={HOST}",
-            f"--grpc-port={self._grpc_port}",
-            f"--metrics-address={HOST}",
-            f"--metrics-port={self._metrics_port}",
-            f"--grpc-restricted-protocol={RESTRICTION.format(key=key)}",
-            f"--backend-config=python,shm-region-prefix-name={prefix}",
-            f"--exit-timeout-secs={_GRACE_SECONDS // 2:.0f}",
-        ]
-        with self.log_path.open("wb") as log:
-            return subprocess.Popen(
-                # As a file, isolated and without site: it starts in a few milliseconds.
-                [
-                    *(sys.executable, "-I", "-S", supervisor.__file__),
-                    *(prefix, str(self._directory), str(_GRACE_SECONDS)),
-                    *command,
-                ],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=MEMORY | binary.environment(),
-                start_new_session=True,
-            )
+    def wanted_steps(self) -> Collection[str]:
+        """Return the steps that have to run; for the guard."""
+        return self._releases.steps
+
+    def start_again(self, attempt: int) -> None:
+        """End what is left of the server and start it anew; for the guard.
+
+        Args:
+            attempt: 0 for the first one of several. Every second one takes the repository as it
+                is now: what was served before may have been removed, or replaced for a reason.
+
+        Raises:
+            ServeError: It cannot be started.
+        """
+        with self._changing:
+            self._require_time()
+            if not self.process.ended():
+                drain(self._control, self._releases.served, _DEAD_STEP_DRAIN_SECONDS)
+            self.process.stop(at_once=True)
+            if attempt % 2:
+                self._releases.read()
+            else:
+                self._releases.forget_retired()
+            self._start()
+        # A change of the repository that failed with the server is tried again.
+        self._watch.look_again()
+
+    def give_up(self, reason: str) -> None:
+        """Take note that the server stays down; for the guard."""
+        self._dead = f"tritonserver ended and cannot be started again: {reason}"
+        self._gone.set()
+
+    def _start(self) -> None:
+        """Start Triton and wait until every ensemble answers."""
+        known, changed = self._releases.on_disk()
+        self._process = self._installation.start([*self._releases.steps, *known])
+        try:
+            self._wait_until_ready()
+        except ServeError:
+            self._process.stop(at_once=True)
+            raise
+        # What was served, though the files name another release by now.
+        self._releases.load(changed)
 
     def _wait_until_ready(self) -> None:
-        assert self._process is not None
         deadline = time.monotonic() + self._timeout
         while not self._control.ready():
-            if self._process.poll() is not None:
-                why = failure(self.log_path) or f"exit status {self._process.returncode}"
-                raise StartError(f"{self._repository}: {why} (log: {self.log_path})")
+            self._require_time()
+            if self.process.ended():
+                raise StartError(
+                    f"{self._repository}: {self.process.reason()} (log: {self.log_path})"
+                )
             if time.monotonic() > deadline:
-                why = failure(self.log_path) or "models are still loading"
+                why = self.process.reason() or "models are still loading"
                 raise ReadyTimeoutError(
                     f"{self._repository}: expected a ready server within {self._timeout:g} s, got "
                     f"none: {why} (log: {self.log_path})"
                 )
             time.sleep(0.05)
 
+    def _require_time(self) -> None:
+        if self._ending.is_set():
+            raise StartError(f"{self._repository}: the server is being ended")
+
     def _end(self) -> None:
+        self._ending.set()
         self._watch.stop()
+        self._guard.stop()
+        # A start that is on its way ends by itself; a reload may take too long to be waited for,
+        # and fails with the server.
+        waited = self._changing.acquire(timeout=_CHANGE_SECONDS)
         if self._process is not None:
-            assert self._process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(supervisor.STOP)
-                self._process.stdin.close()
-            self._process.wait()
+            if not self._process.ended():
+                drain(self._control, self._releases.served, DRAIN_SECONDS)
+            self._process.stop()
             self._process = None
-        # Only now: a reload on the way fails with the server instead of being waited for.
+        if waited:
+            self._changing.release()
+        self._guard.join()
         self._watch.join()
         self._releases.close()
         self._control.close()
+        self._gone.set()
 
 
 def _ports(*asked: int | None) -> list[int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import threading
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
@@ -14,7 +16,8 @@ SAFE_VERSION = (2, 59)
 """Triton 25.07, the first release without CVE-2025-23310, -23311, -23319, -23320 and -23334."""
 
 _LOOK_SECONDS = 0.5
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+# SIGINT too: a shell that starts a program in the background has it ignored.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve_forever(
@@ -24,40 +27,63 @@ def serve_forever(
     metrics_port: int | None = None,
     console: Console,
 ) -> None:
-    """Serve a repository on loopback, follow its releases, and end on SIGINT or SIGTERM.
+    """Serve a repository on loopback, follow its releases, and end on SIGINT, SIGTERM or SIGHUP.
+
+    What was accepted before the signal is answered; that and the end take at most ten seconds.
 
     Args:
         repository: Directory of models, as `fgmclip export` publishes it.
         grpc_port: Port for clients; a free one if None.
         metrics_port: Port for Prometheus; a free one if None.
-        console: Where to say what is served.
+        console: Where to say what is served and what happens to the server.
 
     Raises:
-        ServeError: The server cannot be started, or ended by itself.
+        ServeError: The server cannot be started, or died and could not be started again.
     """
-    # SIGINT too: a shell that starts a program in the background has it ignored.
-    before = {number: signal.signal(number, _interrupt) for number in _ENDING}
+    ending = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        ending.set()
+        if not serving:
+            raise KeyboardInterrupt
+
+    def report(line: str) -> None:
+        time = datetime.now().astimezone().isoformat(timespec="seconds")
+        console.print(f"{time} {line}", highlight=False, markup=False, soft_wrap=True)
+
+    serving = False
+    before = {number: signal.signal(number, end) for number in _ENDING}
     try:
         with EmbeddedServer(
-            repository, grpc_port=grpc_port, metrics_port=metrics_port, watch=True
+            repository,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            watch=True,
+            report=report,
         ) as server:
+            # From here on a signal lets the server finish; before, there is nothing to finish.
+            serving = True
             _announce(server, repository, console)
-            while True:
+            while not ending.is_set():
                 server.wait(_LOOK_SECONDS)
+            report("ending: what was accepted is answered first")
     except KeyboardInterrupt:
-        console.print("ended", highlight=False)
+        pass
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    console.print("ended", highlight=False)
 
 
 def _announce(server: EmbeddedServer, repository: Path, console: Console) -> None:
     version = server.version
-    console.print(f"tritonserver {version} serves {repository} on this machine", highlight=False)
+    console.print(
+        f"tritonserver {version} serves {repository} on this machine",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(f"  release  {server.releases}", highlight=False)
     console.print(f"  models   {', '.join(server.models)}", highlight=False)
     console.print(f"  gRPC     {server.url}", highlight=False)
     console.print(f"  metrics  {server.metrics_url}", highlight=False)

@@ -16,13 +16,14 @@ _STATE = re.compile(r"^load failed for model '[^']+': version \d+ is at \w+ stat
 _PYTHON_STACK = re.compile(r"\s*\n+At:\n.*", re.DOTALL)
 
 
-def failure(log: Path) -> str:
+def failure(log: Path, since: int = 0) -> str:
     """Return the cause of a failed start in one line, or an empty text if the log names none.
 
     Args:
         log: What Triton wrote.
+        since: Where in it, in bytes, the start began.
     """
-    errors = [entry for entry in _entries(log) if entry.startswith("E")]
+    errors = [entry for entry in _entries(log, since) if entry.startswith("E")]
     messages = [_LINE.sub("", entry).strip().strip('"') for entry in errors]
     messages = [message for message in messages if not _HARMLESS.search(message)]
     causes = [
@@ -41,10 +42,10 @@ def short_reason(text: str) -> str:
     return " ".join(_CODE.sub("", _STATE.sub("", plain.strip())).split())
 
 
-def _entries(log: Path) -> list[str]:
+def _entries(log: Path, since: int) -> list[str]:
     """Return the log's entries, each with the lines that continue it."""
     entries: list[str] = []
-    for line in log.read_text(errors="replace").splitlines():
+    for line in log.read_bytes()[since:].decode("utf-8", "replace").split("\n"):
         if _LINE.match(line) or not entries:
             entries.append(line)
         else:

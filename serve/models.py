@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from google.protobuf.text_format import Parse, ParseError
 from tritonclient.grpc import model_config_pb2
 
 from fgmclip.serve.errors import RepositoryError
+from fgmclip.serve.plain import is_plain
+from fgmclip.storage.text import read_text
+
+_RELEASE = re.compile(r"__(r\d+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,38 +34,64 @@ class Ensemble:
     steps: tuple[str, ...]
 
 
-def read_ensembles(repository: Path) -> dict[str, Ensemble]:
-    """Return the ensembles of a repository by name.
+@dataclass(frozen=True, slots=True)
+class RepositoryState:
+    """What lies in a repository.
 
-    Folders without a readable config, such as leftovers of a killed publisher, are passed over.
+    Attributes:
+        ensembles: Those that can be served, by name.
+        damaged: What is wrong with the folders that look like an ensemble and are none.
+    """
+
+    ensembles: dict[str, Ensemble]
+    damaged: tuple[str, ...]
+
+
+def read_repository(repository: Path) -> RepositoryState:
+    """Return what a repository holds.
 
     Raises:
         RepositoryError: It is no directory, cannot be read, or no ensemble is in it.
     """
     found: dict[str, Ensemble] = {}
-    broken = []
+    damaged = []
     for path in _configs(repository):
         try:
             ensemble = _read_ensemble(path)
         except FileNotFoundError:
             continue
-        except (OSError, ParseError, UnicodeDecodeError) as error:
-            broken.append(f"{path.parent.name}/config.pbtxt is unreadable: {error}")
+        except (OSError, ParseError, ValueError) as error:
+            reason = " ".join(str(error).removeprefix(f"{path}: ").split())
+            damaged.append(f"{path.parent.name}/config.pbtxt is unreadable: {reason}")
             continue
-        if ensemble is not None:
-            found[ensemble.name] = ensemble
+        if ensemble is None:
+            continue
+        odd = [name for name in (ensemble.name, *ensemble.steps) if not is_plain(name)]
+        if odd:
+            damaged.append(
+                f"{path.parent.name}/config.pbtxt names {odd[0]!r}: expected letters, digits and "
+                "_ . - alone, because Triton puts the name into a shell line"
+            )
+            continue
+        found[ensemble.name] = ensemble
     if not found:
-        detail = "; ".join(broken) or "there is none"
+        detail = "; ".join(damaged) or "there is none"
         raise RepositoryError(
             f"{repository}: expected at least one ensemble ({detail}); publish a release with "
             f"'fgmclip export CHECKPOINT --repository {repository}'"
         )
-    return found
+    return RepositoryState(found, tuple(damaged))
 
 
 def steps_of(ensembles: Iterable[Ensemble]) -> dict[str, None]:
     """Return the steps that the ensembles name, each once, in order."""
     return {step: None for ensemble in ensembles for step in ensemble.steps}
+
+
+def releases_of(ensembles: Iterable[Ensemble]) -> str:
+    """Return the releases whose steps the ensembles name, for people: `r7`."""
+    found = {match[1]: None for step in steps_of(ensembles) if (match := _RELEASE.search(step))}
+    return ", ".join(sorted(found, key=lambda name: int(name[1:]))) or "unnumbered steps"
 
 
 def proof_of(repository: Path, ensemble: Ensemble, name: str) -> tuple[str, dict[str, bytes]]:
@@ -103,7 +134,7 @@ def _configs(repository: Path) -> list[Path]:
 
 
 def _read_ensemble(path: Path) -> Ensemble | None:
-    text = path.read_text()
+    text = read_text(path)
     # A newer Triton's config may hold fields that this client's schema does not know.
     config = Parse(text, model_config_pb2.ModelConfig(), allow_unknown_field=True)
     if config.platform != "ensemble":

@@ -10,9 +10,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from fgmclip.serve.control import CallError, Control, reason
-from fgmclip.serve.errors import ReloadError, RepositoryError
+from fgmclip.serve.errors import ReloadError, RepositoryError, StartError
 from fgmclip.serve.logs import short_reason
-from fgmclip.serve.models import Ensemble, compile_steps, proof_of, read_ensembles, steps_of
+from fgmclip.serve.models import (
+    Ensemble,
+    compile_steps,
+    proof_of,
+    read_repository,
+    releases_of,
+    steps_of,
+)
 
 DRAIN_SECONDS = 30.0
 """How long the steps of a replaced release stay, for the requests that entered before.
@@ -32,6 +39,9 @@ class Releases:
         repository: Directory of models.
         control: Calls to the server.
         timeout_seconds: How long one model may take to load.
+
+    Attributes:
+        damaged: What is wrong with ensembles of the repository that are not served for it.
     """
 
     def __init__(self, repository: Path, control: Control, timeout_seconds: float) -> None:
@@ -44,10 +54,11 @@ class Releases:
         self._control = control
         self._timeout = timeout_seconds
         self._lock = threading.Lock()
-        self._served = read_ensembles(repository)
-        self._loaded = steps_of(self._served.values())
-        compile_steps(repository, self._loaded)
+        self._served: dict[str, Ensemble] = {}
+        self._loaded: dict[str, None] = {}
         self._deadlines: dict[str, float] = {}
+        self.damaged: tuple[str, ...] = ()
+        self.read()
         self._closed = threading.Event()
         self._drain: threading.Thread | None = None
 
@@ -57,13 +68,61 @@ class Releases:
         return MappingProxyType(self._served)
 
     @property
-    def models(self) -> tuple[str, ...]:
-        """Every model that a server has to load at its start.
+    def names(self) -> str:
+        """The releases that the ensembles name, for people: `r7`."""
+        return releases_of(tuple(self._served.values()))
 
-        The steps by name too: Triton drops a step that came as an ensemble's dependency as soon as
-        the ensemble no longer names it, under the requests that still need it.
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Every step that a server has to run, those of a replaced release included.
+
+        A server loads them by name: Triton drops a step that came as an ensemble's dependency as
+        soon as the ensemble no longer names it, under the requests that still need it.
         """
-        return (*self._loaded, *self._served)
+        return tuple(self._loaded)
+
+    def read(self) -> None:
+        """Take what the repository holds now for what is served, before a server is started.
+
+        Raises:
+            RepositoryError: It holds nothing that can be served.
+        """
+        with self._lock:
+            state = read_repository(self._repository)
+            self._served.clear()
+            self._served.update(state.ensembles)
+            self.damaged = state.damaged
+            self._start_with_served()
+
+    def forget_retired(self) -> None:
+        """Take only what the ensembles name, before a server is started anew."""
+        with self._lock:
+            self._start_with_served()
+
+    def on_disk(self) -> tuple[list[str], list[Ensemble]]:
+        """Return what is served as the repository has it, by name, and what it has otherwise now.
+
+        Raises:
+            RepositoryError: It holds nothing that can be served.
+        """
+        present = read_repository(self._repository).ensembles
+        changed = [item for name, item in self._served.items() if present.get(name) != item]
+        return [name for name, item in self._served.items() if item not in changed], changed
+
+    def load(self, ensembles: Iterable[Ensemble]) -> None:
+        """Load ensembles as they were served, whatever the repository names by now.
+
+        Raises:
+            StartError: One cannot be loaded.
+        """
+        for ensemble in ensembles:
+            try:
+                config, _ = proof_of(self._repository, ensemble, ensemble.name)
+                self._control.load(ensemble.name, self._timeout, config=config)
+            except (OSError, CallError) as error:
+                raise StartError(
+                    f"{self._repository}: {ensemble.name}: {short_reason(reason(error))}"
+                ) from error
 
     def reload(self) -> None:
         """Serve what the repository holds now, while requests go on.
@@ -78,7 +137,7 @@ class Releases:
             RepositoryError: An ensemble that is served vanished or became unreadable.
         """
         with self._lock:
-            ensembles = read_ensembles(self._repository)
+            ensembles = read_repository(self._repository).ensembles
             for name in self._served:
                 if name not in ensembles:
                     raise RepositoryError(
@@ -103,6 +162,12 @@ class Releases:
         self._closed.set()
         if self._drain is not None:
             self._drain.join()
+
+    def _start_with_served(self) -> None:
+        self._loaded.clear()
+        self._loaded.update(steps_of(self._served.values()))
+        self._deadlines = {}
+        compile_steps(self._repository, self._loaded)
 
     def _load_steps(self, ensembles: Iterable[Ensemble]) -> list[str]:
         fresh = [step for step in steps_of(ensembles) if step not in self._loaded]
@@ -129,9 +194,7 @@ class Releases:
             config, files = proof_of(self._repository, ensemble, name)
             self._control.prove(name, config, files, self._timeout)
             config, _ = proof_of(self._repository, ensemble, ensemble.name)
-        except OSError as error:
-            raise self._refusal(ensemble.name, str(error)) from error
-        except CallError as error:
+        except (OSError, CallError) as error:
             raise self._refusal(ensemble.name, reason(error)) from error
         return config
 

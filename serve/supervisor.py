@@ -23,8 +23,9 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-STOP = b"s"
-"""What the program writes to end the server; its end of the pipe may live on in a forked child."""
+STOP, KILL = b"s", b"k"
+"""What the program writes to end the server, or to end it without waiting for its requests; the
+program's end of the pipe may live on in a forked child."""
 
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -71,15 +72,17 @@ def supervise(prefix: str, directory: Path, grace_seconds: float, command: list[
         # Should this very process be killed, the kernel tells the server to end.
         preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0),
     )
-    orphaned = False
+    orphaned = killed = False
     while server.poll() is None and not stopping:
         readable, _, _ = select.select([sys.stdin.fileno()], [], [], _POLL_SECONDS)
         if readable:
             stopping = True
-            orphaned = os.read(sys.stdin.fileno(), 1) != STOP
+            word = os.read(sys.stdin.fileno(), 1)
+            killed = word == KILL
+            orphaned = word not in (STOP, KILL)
         elif os.getppid() != parent:
             stopping = orphaned = True
-    if server.poll() is None:
+    if server.poll() is None and not killed:
         server.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(grace_seconds)

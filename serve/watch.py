@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from fgmclip.serve.errors import ServeError
-from fgmclip.serve.models import Ensemble, read_ensembles
+from fgmclip.serve.guard import Report
+from fgmclip.serve.models import read_repository
+from fgmclip.serve.releases import Releases
 
 POLL_SECONDS = 0.5
-
-_LOG = logging.getLogger(__name__)
 
 
 class Watch:
     """A thread that compares the ensembles with those it saw last.
 
-    A failed reload is logged, and tried again when the configs change the next time.
+    A failed reload is reported, and tried again when the configs change the next time or the
+    server was started anew.
     """
 
     def __init__(
-        self, repository: Path, served: Mapping[str, Ensemble], reload: Callable[[], None]
+        self, repository: Path, releases: Releases, reload: Callable[[], None], report: Report
     ) -> None:
         """Name what to follow.
 
         Args:
             repository: Directory of models.
-            served: Its ensembles as they are served; `reload` changes them.
-            reload: What to do when they are others.
+            releases: What is served of it; `reload` changes that.
+            reload: What to do when the repository holds others.
+            report: Told in one line what changed, or why it did not.
         """
         self._repository = repository
-        self._served = served
-        self._seen = dict(served)
+        self._releases = releases
+        self._seen = dict(releases.served)
+        self._damaged = releases.damaged
         self._reload = reload
+        self._report = report
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -44,7 +47,7 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to end; what goes wrong from now on is not logged."""
+        """Ask the thread to end; what goes wrong from now on is not reported."""
         self._stopped.set()
 
     def join(self) -> None:
@@ -52,16 +55,30 @@ class Watch:
         if self._thread is not None:
             self._thread.join()
 
+    def look_again(self) -> None:
+        """Compare with what is served: what was seen may have been lost with a server."""
+        self._seen = dict(self._releases.served)
+
     def _run(self) -> None:
         while not self._stopped.wait(POLL_SECONDS):
             try:
-                ensembles = read_ensembles(self._repository)
-                if ensembles != self._seen:
-                    self._seen = ensembles
-                    self._reload()
-                    # The files may have changed, and changed back, since they were compared.
-                    self._seen = dict(self._served)
-                    _LOG.info("serving the repository's new state: %s", ", ".join(ensembles))
+                self._look()
             except ServeError as error:
                 if not self._stopped.is_set():
-                    _LOG.error("%s", error)
+                    self._report(str(error))
+
+    def _look(self) -> None:
+        state = read_repository(self._repository)
+        for damage in state.damaged:
+            if damage not in self._damaged:
+                self._report(f"{self._repository}: {damage}; it is not served")
+        self._damaged = state.damaged
+        if state.ensembles != self._seen:
+            self._seen = state.ensembles
+            before = self._releases.names
+            self._reload()
+            # The files may have changed, and changed back, since they were compared.
+            self.look_again()
+            self._report(
+                f"serving {self._releases.names} instead of {before}: {', '.join(self._seen)}"
+            )

@@ -186,8 +186,8 @@ class Echo(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
         self.full = False
         self._lock = threading.Lock()
 
-    def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return service_pb2.ServerLiveResponse(live=True)
+    def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return service_pb2.ServerMetadataResponse(name="triton", version="2.51.0")
 
     def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         assert {item.name for item in request.inputs} == {"X", "HISTORY_TAG"}

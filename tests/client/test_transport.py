@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Event
@@ -36,6 +37,7 @@ from fgmclip.client import (
     TagMismatchError,
     Timeouts,
 )
+from fgmclip.client.pending import MOST, may_cancel
 from fgmclip.spec import PublicManifest
 from fgmclip.spec.manifest import MANIFEST_PARAMETER
 
@@ -67,12 +69,14 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
     stall: bool = False
     calls: list[str] = field(default_factory=list)
     left_out: str = ""
+    version: str = "2.51.0"
+    cancelled: list[bool] = field(default_factory=list)
 
-    def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self.calls.append("ServerLive")
+    def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.calls.append("ServerMetadata")
         if not self.live:
             self.release.wait(10)
-        return service_pb2.ServerLiveResponse(live=True)
+        return service_pb2.ServerMetadataResponse(name="triton", version=self.version)
 
     def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.calls.append("ModelConfig")
@@ -84,6 +88,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         self.calls.append("ModelInfer")
         if self.stall:
             self.release.wait(10)
+            self.cancelled.append(not context.is_active())
         if self.fail is not None:
             context.abort(*self.fail)
         inputs: dict[str, NDArray[Any]] = {}
@@ -137,6 +142,15 @@ def clip(seed: int = 0, *, frames: int = 9, side: int = 32) -> NDArray[np.uint8]
     return np.random.default_rng(seed).integers(0, 256, (frames, side, side, 3), dtype=np.uint8)
 
 
+def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def ask(transport: GrpcTransport, *, timeout_seconds: float = 20) -> Any:
     return transport.infer(
         "fgm_clip", {"FRAMES": clip()}, ("LOGITS",), timeout_seconds=timeout_seconds
@@ -178,7 +192,7 @@ def test_threads_share_one_client(running: Running) -> None:
             together = list(pool.map(lambda seed: client.classify_window(clip(seed)), range(16)))
     for expected, decision in zip(alone, together, strict=True):
         np.testing.assert_array_equal(decision.logits, expected)
-    assert running.servicer.calls.count("ServerLive") == 1
+    assert running.servicer.calls.count("ServerMetadata") == 1
 
 
 @pytest.mark.parametrize(
@@ -234,7 +248,7 @@ def test_a_server_that_never_answers_is_found_out_by_the_connect_timeout(running
     transport = GrpcTransport(running.url, Timeouts(connect_seconds=0.2))
     with pytest.raises(ConnectError, match=r"answered within 0.2 s"):
         ask(transport)
-    assert running.servicer.calls == ["ServerLive"]
+    assert running.servicer.calls == ["ServerMetadata"]
     transport.close()
 
 
@@ -370,7 +384,9 @@ def test_asyncio_failures_are_the_same_errors(running: Running) -> None:
         running.servicer.stall = True
         with pytest.raises(RequestTimeoutError, match=r"within 0.2 s"):
             await ask_awaited(transport, timeout_seconds=0.2)
+        running.servicer.release.set()
         await transport.close()
+        running.servicer.release.clear()
         running.servicer.live = False
         transport = AsyncGrpcTransport(running.url, Timeouts(connect_seconds=0.2))
         with pytest.raises(ConnectError, match=r"answered within 0.2 s"):
@@ -383,3 +399,102 @@ def test_asyncio_failures_are_the_same_errors(running: Running) -> None:
 def test_asyncio_refuses_what_is_no_address() -> None:
     with pytest.raises(SettingsError, match="expected HOST:PORT"):
         AsyncStreamClient("http://host:8000")
+
+
+def test_a_server_that_a_cancel_may_kill_is_not_told_of_a_deadline(running: Running) -> None:
+    running.servicer.stall = True
+    transport = GrpcTransport(running.url)
+    with pytest.raises(RequestTimeoutError):
+        ask(transport, timeout_seconds=0.2)
+    # Closed under the request, which goes on.
+    transport.close()
+    running.servicer.release.set()
+    assert eventually(lambda: running.servicer.cancelled == [False])
+
+
+def test_a_server_that_survives_it_is_spared_what_nobody_waits_for(running: Running) -> None:
+    running.servicer.stall = True
+    running.servicer.version = "2.60.0"
+    transport = GrpcTransport(running.url)
+    with pytest.raises(RequestTimeoutError):
+        ask(transport, timeout_seconds=0.2)
+    running.servicer.release.set()
+    assert eventually(lambda: running.servicer.cancelled == [True])
+    transport.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "may"),
+    [
+        ("triton", "2.51.0", False),
+        ("triton", "2.59.1", False),
+        ("triton", "2.60.0", True),
+        ("triton", "3.0.0dev", True),
+        ("triton", "dev", False),
+        ("triton", "", False),
+        # Another server of the protocol counts its versions otherwise.
+        ("openvino", "2026.1", False),
+    ],
+)
+def test_which_servers_may_be_cancelled(name: str, version: str, may: bool) -> None:
+    assert may_cancel(name, version) == may
+
+
+def test_a_server_with_too_many_late_answers_is_sent_no_more(running: Running) -> None:
+    running.servicer.stall = True
+    transport = GrpcTransport(running.url)
+    for _ in range(MOST):
+        with pytest.raises(RequestTimeoutError):
+            ask(transport, timeout_seconds=0.05)
+    with pytest.raises(OverloadedError, match="whose time ran out; send less"):
+        ask(transport, timeout_seconds=0.05)
+    assert running.servicer.calls.count("ModelInfer") == MOST
+    running.servicer.stall = False
+    running.servicer.release.set()
+    # As soon as it has answered those.
+    assert ask(transport)
+    transport.close()
+
+
+def test_closing_turns_away_who_waits_and_cancels_nothing(running: Running) -> None:
+    running.servicer.stall = True
+    transport = GrpcTransport(running.url)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, transport)
+        assert eventually(lambda: running.servicer.calls.count("ModelInfer") == 1)
+        transport.close()
+        with pytest.raises(ConnectError, match="was closed"):
+            asked.result(10)
+    running.servicer.release.set()
+    assert eventually(lambda: running.servicer.cancelled == [False])
+
+
+def test_a_task_that_is_cancelled_cancels_nothing_at_the_server(running: Running) -> None:
+    running.servicer.stall = True
+
+    async def give_up() -> None:
+        transport = AsyncGrpcTransport(running.url)
+        with pytest.raises(RequestTimeoutError):
+            await ask_awaited(transport, timeout_seconds=0.2)
+        task = asyncio.create_task(ask_awaited(transport))
+        while running.servicer.calls.count("ModelInfer") < 2:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        running.servicer.release.set()
+        await transport.close()
+
+    asyncio.run(give_up())
+    assert eventually(lambda: running.servicer.cancelled == [False, False])
+
+
+def test_a_dead_step_is_a_server_to_be_left(running: Running) -> None:
+    running.servicer.fail = (
+        grpc.StatusCode.INTERNAL,
+        "in ensemble 'fgm_clip', Stub process 'window__r1_0_0' is not healthy.",
+    )
+    transport = GrpcTransport(running.url)
+    with pytest.raises(ConnectError, match="the process of a step died there"):
+        ask(transport)
+    transport.close()

@@ -144,7 +144,7 @@ def test_a_repository_that_changes_and_changes_back_ends_up_served(
             watch.stop()
             done.set()
 
-    watch = Watch(server.repository, releases.served, reload)
+    watch = Watch(server.repository, releases, reload, print)
     activate(server.repository, 2)
     watch.start()
     assert done.wait(10), reloads
@@ -158,13 +158,13 @@ def test_a_repository_that_cannot_be_read_for_a_while_is_followed_again(
 ) -> None:
     monkeypatch.setattr("fgmclip.serve.watch.POLL_SECONDS", 0.01)
     away, back = threading.Event(), threading.Event()
-    real = Path.read_text
+    real = Path.read_bytes
 
-    def read_text(self: Path, *arguments: Any, **keywords: Any) -> str:
+    def read_bytes(self: Path) -> bytes:
         if server.repository in self.parents and not back.is_set():
             away.set()
             raise OSError(errno.ESTALE, "Stale file handle")
-        return real(self, *arguments, **keywords)
+        return real(self)
 
     served = threading.Event()
 
@@ -172,9 +172,9 @@ def test_a_repository_that_cannot_be_read_for_a_while_is_followed_again(
         releases.reload()
         served.set()
 
-    watch = Watch(server.repository, releases.served, reload)
+    watch = Watch(server.repository, releases, reload, print)
     activate(server.repository, 2)
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
     watch.start()
     assert away.wait(10)
     back.set()
