@@ -92,5 +92,5 @@ def run_bench(
         console.print(bars_table(bars))
     if arguments.json:
         written = figures | {"bars": [bar.to_json() for bar in bars]}
-        arguments.json.write_text(json.dumps(written, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     return 0 if all(bar.reached for bar in bars) else REGRESSION

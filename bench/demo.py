@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ],
             "latency": [item.to_json() for item in latency],
         }
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0 if right >= BAR else 4
 
 

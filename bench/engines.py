@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
     console.print(f"machine: {facts}", style="dim", highlight=False)
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0 if all(bar.reached for bar in bars) else REGRESSION
 
 

@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "phases": [asdict(phase) for phase in phases],
             "bars": [bar.to_json() for bar in bars],
         }
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0 if all(bar.reached for bar in bars) else REGRESSION
 
 

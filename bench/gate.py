@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if judgement.scenes[kind]
             },
         }
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -148,7 +148,9 @@ def main(query: Sequence[str] = GPU_QUERY) -> int:
 def find_gpus(query: Sequence[str]) -> list[str]:
     """Return a line for each GPU; none without a driver."""
     try:
-        done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            query, capture_output=True, check=False, timeout=60, encoding="utf-8", errors="replace"
+        )
     except (OSError, subprocess.TimeoutExpired):
         return []
     return done.stdout.splitlines() if done.returncode == 0 else []
@@ -192,12 +194,12 @@ def write_report(
         "commit": _commit(),
     }
     figures = {
-        path.stem: json.loads(path.read_text())
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(out.glob("*.json"))
         if path.stat().st_size
     }
     data = {**facts, "stages": [asdict(result) for result in results], "figures": figures}
-    out.with_suffix(".json").write_text(json.dumps(data, indent=2) + "\n")
+    out.with_suffix(".json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     lines = [f"# GPU check, {facts['started']}", ""]
     lines += [f"- {key}: {value}" for key, value in facts.items() if key != "started"]
     lines += ["", "| stage | status | seconds | reason |", "|---|---|---|---|"]
@@ -209,7 +211,7 @@ def write_report(
             lines += ["", f"## {item.name}", "", f"End of `{item.log}`:", ""]
             lines += ["```", item.tail, "```"]
     report = out.with_suffix(".md")
-    report.write_text("\n".join(lines) + "\n")
+    report.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return report
 
 
@@ -218,7 +220,7 @@ def _run(stage: Stage, out: Path) -> Result:
     # Engines and proofs of a check are no business of a server that runs here.
     environment = os.environ | {"FGMCLIP_ENGINES": str(out / "engines"), "COLUMNS": "150"}
     reason, begin = "", time.perf_counter()
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         for command in stage.commands:
             print("$", *command, file=file, flush=True)
             try:
@@ -242,7 +244,7 @@ def _run(stage: Stage, out: Path) -> Result:
                     reason = f"{Path(command[0]).name}: exit code {done.returncode}, {meaning}"
             if reason:
                 break
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL:])
+    tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:])
     seconds = time.perf_counter() - begin
     status = "failed" if reason else "ok"
     return Result(stage.name, status, reason, seconds, f"{out.name}/{log.name}", tail)
@@ -254,8 +256,9 @@ def _commit() -> str:
             ("git", "describe", "--always", "--dirty"),
             cwd=ROOT,
             capture_output=True,
-            text=True,
             check=False,
+            encoding="utf-8",
+            errors="replace",
         )
     except OSError:
         return "unknown"

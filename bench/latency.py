@@ -155,8 +155,8 @@ def _run(
         )
     as_json, as_markdown, as_page = written(arguments.out)
     report.save(as_json)
-    as_markdown.write_text(markdown(report))
-    as_page.write_text(page(report))
+    as_markdown.write_text(markdown(report), encoding="utf-8")
+    as_page.write_text(page(report), encoding="utf-8")
     state_path.unlink(missing_ok=True)
     return report
 
@@ -236,8 +236,9 @@ def _epoch_seconds(model: str, dataset: Path) -> float:
     done = subprocess.run(
         [sys.executable, "-m", epoch_process.__name__, model, str(dataset)],
         capture_output=True,
-        text=True,
         check=False,
+        encoding="utf-8",
+        errors="replace",
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]

@@ -117,7 +117,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any
             stack.enter_context(parts["gateway"])
             ledger = _Ledger(folder, subscriber)
             if np.isnan(subscriber.wait(lambda: bool(subscriber.seen), RECOVERY_SECONDS)):
-                log = (folder / "gateway.log").read_text(errors="replace")[-2000:]
+                log = (folder / "gateway.log").read_text(encoding="utf-8", errors="replace")[-2000:]
                 raise FgmclipError(f"expected events in {RECOVERY_SECONDS:g} s, got none: {log}")
             status.update("watching")
             began = _first_decision(web_port) - WINDOW_SECONDS
@@ -139,7 +139,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any
             exit_code = parts["gateway"].stop()
             time.sleep(2.0)
             final = ledger.close("end", 0.0, 0.0)
-        secret = "not-to-be-seen" in (folder / "gateway.log").read_text(errors="replace")
+        secret = "not-to-be-seen" in (folder / "gateway.log").read_text(
+            encoding="utf-8", errors="replace"
+        )
     growth = 100 * (memory[1] / memory[0] - 1)
     figures = {
         "machine": describe_machine() | {"load after": f"{os.getloadavg()[0]:.2f}"},
@@ -201,7 +203,11 @@ class _Ledger:
     def close(self, part: str, down: float, recovery: float) -> Outage:
         """Return how things stand, once what was accepted has had time to arrive."""
         accepted: list[Event] = []
-        for line in (self._folder / "gateway.log").read_text(errors="replace").splitlines():
+        for line in (
+            (self._folder / "gateway.log")
+            .read_text(encoding="utf-8", errors="replace")
+            .splitlines()
+        ):
             if '"message_id"' in line and line.startswith('{"message_id"'):
                 # The last line of a process that was killed may be cut short.
                 try:

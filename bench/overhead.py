@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "cases": [item.to_json() for item in measured],
             "bars": [bar.to_json() for bar in bars],
         }
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0 if all(bar.reached for bar in bars) else REGRESSION
 
 

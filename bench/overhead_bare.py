@@ -103,9 +103,9 @@ def main() -> None:
     """
     folder = Path(sys.argv[1])
     # Libraries print what they please; the pipe is for answers alone.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
-    chain = BareChain(json.loads((folder / PLAN_FILE).read_text()))
+    chain = BareChain(json.loads((folder / PLAN_FILE).read_text(encoding="utf-8")))
     requests: dict[str, dict[str, NDArray[Any]]] = {}
     answers.write("ready\n")
     for line in sys.stdin:

@@ -65,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(bars_table([bar]))
     if arguments.json:
         figures = {"decisions_per_second": {str(key): value for key, value in rates.items()}}
-        arguments.json.write_text(json.dumps(figures | {"bars": [bar.to_json()]}, indent=2) + "\n")
+        arguments.json.write_text(
+            json.dumps(figures | {"bars": [bar.to_json()]}, indent=2) + "\n", encoding="utf-8"
+        )
     return 0 if bar.reached else REGRESSION
 
 
@@ -74,10 +76,10 @@ def with_instances(repository: Path, path: Path, count: int) -> Path:
     shutil.copytree(repository, path)
     for encoder in ENCODERS:
         for file in path.glob(f"{encoder}__r*/config.pbtxt"):
-            config = parse_config(file.read_text())
+            config = parse_config(file.read_text(encoding="utf-8"))
             for group in config.instance_group:
                 group.count = count
-            file.write_text(format_config(config))
+            file.write_text(format_config(config), encoding="utf-8")
     return path
 
 

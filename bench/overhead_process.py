@@ -36,7 +36,7 @@ def bare_plan(repository: Path, release: int) -> dict[str, Any]:
     """
 
     def parameters(step: str) -> dict[str, str]:
-        text = (repository / step_name(step, release) / "config.pbtxt").read_text()
+        text = (repository / step_name(step, release) / "config.pbtxt").read_text(encoding="utf-8")
         return {key: value.string_value for key, value in parse_config(text).parameters.items()}
 
     engines = {}
@@ -63,12 +63,13 @@ class BareProcess:
         """
         self._directory = tempfile.TemporaryDirectory(prefix="fgmclip-bare-")
         self._folder = Path(self._directory.name)
-        (self._folder / PLAN_FILE).write_text(json.dumps(self._plan))
+        (self._folder / PLAN_FILE).write_text(json.dumps(self._plan), encoding="utf-8")
         self._process = subprocess.Popen(
             [sys.executable, "-m", overhead_bare.__name__, str(self._folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         )
         try:
             self._answer()

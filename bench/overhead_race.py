@@ -199,7 +199,10 @@ class Load:
     @classmethod
     def now(cls) -> Load:
         """Read the kernel's counters."""
-        fields = [int(value) for value in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
+        fields = [
+            int(value)
+            for value in Path("/proc/stat").read_text(encoding="utf-8").split("\n")[0].split()[1:]
+        ]
         # All but idle time and waiting for disks.
         busy = sum(fields[:8]) - fields[3] - fields[4]
         return cls(time.perf_counter(), busy / _TICKS, _own_ticks() / _TICKS)
@@ -216,7 +219,7 @@ def _own_ticks() -> int:
     ticks: dict[int, int] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = status.read_text().rpartition(")")[2].split()
+            fields = status.read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:
             # It ended since the folder was listed.
             continue

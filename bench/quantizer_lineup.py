@@ -207,6 +207,7 @@ def _foreign(
     return subprocess.run(
         [str(python), foreign_quantizers.__file__, *arguments],
         capture_output=True,
-        text=True,
         timeout=timeout_seconds,
+        encoding="utf-8",
+        errors="replace",
     )

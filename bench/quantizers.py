@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"{part}: {best}", highlight=False)
     console.print(f"machine: {figures['machine']}", style="dim", highlight=False)
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

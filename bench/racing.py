@@ -164,7 +164,7 @@ def _waited_for_processor() -> float:
     total = 0
     for task in _TASKS.glob("*/schedstat"):
         try:
-            total += int(task.read_text().split()[1])
+            total += int(task.read_text(encoding="utf-8").split()[1])
         except OSError:
             # The thread ended since the folder was listed.
             continue

@@ -227,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             }
             for item in found
         ]
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return 0 if all(item.said for item in found) else NOT_REFUSED
 
 

@@ -89,7 +89,7 @@ class Part:
         until = time.monotonic() + _READY_SECONDS
         while self._port is not None and not _listens(self._port):
             if self._process.poll() is not None or time.monotonic() > until:
-                tail = self._log.read_text(errors="replace")[-400:]
+                tail = self._log.read_text(encoding="utf-8", errors="replace")[-400:]
                 raise RigError(f"{self.name}: expected it to listen on {self._port}, got: {tail}")
             time.sleep(0.1)
 
@@ -137,7 +137,8 @@ def broker(port: int, folder: Path) -> Part:
     config.write_text(
         f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
         f"persistence_location {folder}/\nautosave_on_changes true\nautosave_interval 1\n"
-        f"user {os.environ.get('USER', 'root')}\n"
+        f"user {os.environ.get('USER', 'root')}\n",
+        encoding="utf-8",
     )
     return Part("broker", [found, "-c", str(config)], folder / "mosquitto.log", port=port)
 
@@ -146,7 +147,7 @@ def gateway(config: dict[str, Any], folder: Path) -> Part:
     """Return `fgmclip watch` of a configuration."""
     file = folder / "watch.yaml"
     # JSON is YAML.
-    file.write_text(json.dumps(config, indent=2))
+    file.write_text(json.dumps(config, indent=2), encoding="utf-8")
     command = [_fgmclip(), "watch", "--config", str(file), "--json", "--log-format", "json"]
     return Part("gateway", command, folder / "gateway.log")
 

@@ -26,7 +26,13 @@ def find_gstreamer() -> str | None:
         return f"no {SYSTEM_PYTHON}"
     probe = "import gi; gi.require_version('GstRtspServer', '1.0'); "
     probe += "from gi.repository import GstRtspServer"
-    done = subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [SYSTEM_PYTHON, "-c", probe],
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        errors="replace",
+    )
     if done.returncode == 0:
         return None
     return f"{SYSTEM_PYTHON} has no GStreamer RTSP server: {done.stderr.strip().splitlines()[-1]}"

@@ -103,7 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(f"picture: {PICTURE}", style="dim", highlight=False)
     if arguments.json:
         figures = {"machine": machine, "quick": arguments.quick, "disturbed": share}
-        arguments.json.write_text(json.dumps(figures | report.to_json(), indent=2) + "\n")
+        arguments.json.write_text(
+            json.dumps(figures | report.to_json(), indent=2) + "\n", encoding="utf-8"
+        )
     return 0 if report.bar().reached else REGRESSION
 
 

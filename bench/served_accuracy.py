@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FgmclipError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
         return error.exit_code
-    crossval = json.loads((arguments.run / "crossval.json").read_text())
+    crossval = json.loads((arguments.run / "crossval.json").read_text(encoding="utf-8"))
     right = sum(answer.label == answer.named for answer in answers) / len(answers)
     difference = max(answer.difference for answer in answers)
     table = Table(title="Held-out clips, named over gRPC", title_justify="left")
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         rows = [{name: getattr(answer, name) for name in Answer.__slots__} for answer in answers]
         report = {"right": right, "difference": difference, "answers": rows}
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0 if right >= BAR and difference <= TOLERANCE else 4
 
 

@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 asdict(item) | {"sent_per_second": item.sent_per_second} for item in measured
             ],
         }
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

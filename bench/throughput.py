@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "disturbed": _disturbed(reports, cores),
             "kinds": [report.to_json() for report in reports],
         }
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -27,7 +27,7 @@ MOTION_TENSORS = frozenset(
 
 def read_skeleton(model: str) -> Any:
     """Return the skeleton's config of a model, as Triton's `ModelConfig` message."""
-    return parse_config((SKELETON / model / "config.pbtxt").read_text())
+    return parse_config((SKELETON / model / "config.pbtxt").read_text(encoding="utf-8"))
 
 
 def parse_config(text: str) -> Any:

@@ -53,7 +53,8 @@ class EagerProcess:
             [sys.executable, "-m", "fgmclip.export.eager", self._folder.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         )
         self.milliseconds()
         return self

@@ -89,5 +89,5 @@ def build_plan(
     # The converted graph stays in the cache, so the line for trtexec would name a file that is not
     # in the release.
     report = report.replace(engine=PLAN_FILE, graph=Path(report.graph).name, trtexec="")
-    report_file(plan).write_text(report.to_json())
+    report_file(plan).write_text(report.to_json(), encoding="utf-8")
     return report

@@ -92,7 +92,7 @@ def write_gate_folder(
     arrays |= {"logits": recording.logits, "labels": np.array(recording.clips.labels, np.str_)}
     np.savez_compressed(folder / CLIPS_FILE, **arrays)
     asked = _Asked(**thresholds.model_dump(), trained=trained, frames=recording.frames)
-    (folder / THRESHOLDS_FILE).write_text(asked.to_json())
+    (folder / THRESHOLDS_FILE).write_text(asked.to_json(), encoding="utf-8")
 
 
 def read_gate_folder(folder: Path) -> GateFolder:

@@ -166,7 +166,9 @@ def export_release(
         )
         if proven.gate is not None:
             title = f"Gate of release r{release}, {model.spec.name}"
-            (live.path / gate_name(release)).write_text(gate_markdown(proven.gate, title))
+            (live.path / gate_name(release)).write_text(
+                gate_markdown(proven.gate, title), encoding="utf-8"
+            )
         live.publish(manifest)
     return manifest
 

@@ -85,7 +85,7 @@ class Repository:
             if not config.is_file():
                 continue
             try:
-                parameters = parse_config(config.read_text()).parameters
+                parameters = parse_config(config.read_text(encoding="utf-8")).parameters
                 # Of any format, so that a release can be published over one that this version
                 # cannot read.
                 public = json.loads(parameters[MANIFEST_PARAMETER].string_value)

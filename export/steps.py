@@ -109,7 +109,7 @@ class StepWriter:
         classify = self.version("classify")
         write_class_file(classify / CLASS_FILE, self.model)
         labels = "".join(f"{label}\n" for label in self.public.spec.labels)
-        (classify.parent / "labels.txt").write_text(labels)
+        (classify.parent / "labels.txt").write_text(labels, encoding="utf-8")
         return settings
 
     def _parameters(self) -> dict[str, dict[str, str]]:
@@ -133,7 +133,7 @@ class StepWriter:
     def _write_step(self, step: str, config: Any) -> None:
         version = self.version(step)
         version.mkdir(parents=True)
-        (version.parent / "config.pbtxt").write_text(format_config(config))
+        (version.parent / "config.pbtxt").write_text(format_config(config), encoding="utf-8")
         if runs_in_python(step, self.target):
             shutil.copy(SKELETON / step / "1" / "model.py", version)
             copy_modules(version, MODULES[step])
@@ -162,7 +162,7 @@ class StepWriter:
             onnx_sha256=file_sha256(engine.graph),
             model_tag=self.public.model_tag,
         )
-        (version / RECIPE_FILE).write_text(recipe.to_json())
+        (version / RECIPE_FILE).write_text(recipe.to_json(), encoding="utf-8")
         if library == "rtx":
             return ()
         alternative = tensorrt_config(config)
@@ -170,7 +170,7 @@ class StepWriter:
         apply_settings(alternative, [graphs])
         file = version.parent / ALTERNATIVE_CONFIG
         file.parent.mkdir()
-        file.write_text(format_config(alternative))
+        file.write_text(format_config(alternative), encoding="utf-8")
         return (graphs,)
 
 

@@ -111,11 +111,11 @@ def _children() -> list[int]:
     """Return the processes whose parent is this one, those that only wait to be reaped too."""
     path = Path(f"/proc/self/task/{os.getpid()}/children")
     if path.exists():
-        return [int(number) for number in path.read_text().split()]
+        return [int(number) for number in path.read_text(encoding="utf-8").split()]
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = status.read_text().rpartition(")")[2].split()
+            fields = status.read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[1]) == os.getpid():

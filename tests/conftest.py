@@ -48,7 +48,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def contrast() -> str:
     """JavaScript that collects texts of less than WCAG AA's contrast in `found`."""
-    return (ROOT / "tests" / "contrast.js").read_text()
+    return (ROOT / "tests" / "contrast.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -107,5 +107,5 @@ def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
         left_out=(),
         figures=figures,
     )
-    binary.record_path(path).write_text(record.to_json())
+    binary.record_path(path).write_text(record.to_json(), encoding="utf-8")
     return cache

@@ -64,7 +64,7 @@ def test_an_unknown_preset_with_random_weights_is_usage() -> None:
 def test_a_folder_that_is_no_repository_is_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     assert run("repo", command, str(tmp_path / "file" if command == "list" else tmp_path)) in (0, 1)
     assert "Traceback" not in capsys.readouterr().err
 
@@ -104,7 +104,10 @@ def test_a_missing_library_is_named_with_its_extra() -> None:
         "sys.exit(main(['watch', 'a.mp4', '--url', 'localhost:1', '--check']))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 2
     assert "library yaml" in done.stderr

@@ -14,7 +14,7 @@ from fgmclip import __version__
 from fgmclip.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
-PAPER = (ROOT / "docs" / "PAPER.md").read_text()
+PAPER = (ROOT / "docs" / "PAPER.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in PAPER.splitlines()
@@ -49,7 +49,10 @@ def test_every_row_says_where_or_why_not(row: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", re.findall(r"^    (fgmclip .+?)(?:  +#.*)?$", (ROOT / "README.md").read_text(), re.M)
+    "command",
+    re.findall(
+        r"^    (fgmclip .+?)(?:  +#.*)?$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M
+    ),
 )
 def test_a_command_of_the_readme_is_one_of_ours(command: str) -> None:
     words = shlex.split(command)[1:]
@@ -62,5 +65,5 @@ def test_a_command_of_the_readme_is_one_of_ours(command: str) -> None:
 
 
 def test_the_changelog_knows_this_version() -> None:
-    changelog = (ROOT / "CHANGELOG.md").read_text()
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## [{__version__}]" in changelog or "## [Unreleased]" in changelog

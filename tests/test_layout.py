@@ -25,7 +25,7 @@ def test_a_package_folder_is_the_top_level_folder_of_that_name(name: str) -> Non
 
 @pytest.mark.parametrize("name", [*ROOMS, "triton_repo"])
 def test_a_room_says_what_belongs_in_it(name: str) -> None:
-    assert (ROOT / name / "README.md").read_text().startswith(f"# {name}\n")
+    assert (ROOT / name / "README.md").read_text(encoding="utf-8").startswith(f"# {name}\n")
 
 
 def modules_of(room: str) -> list[str]:
@@ -52,7 +52,7 @@ def test_rooms_import_only_what_the_table_allows() -> None:
         [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
         cwd=ROOT,
         capture_output=True,
-        text=True,
         check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout

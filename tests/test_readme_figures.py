@@ -40,10 +40,10 @@ def test_every_figure_links_to_its_file() -> None:
 
 def test_a_figure_that_was_measured_again_is_noticed(results: Path) -> None:
     path = results / "overhead-gym99.json"
-    data = json.loads(path.read_text())
+    data = json.loads(path.read_text(encoding="utf-8"))
     case = next(item for item in data["cases"] if item["case"] == "edge clip")
     case["served"]["median_ms"] = 1234.56
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(data), encoding="utf-8")
     changed = with_table(README, results)
     assert changed != README
     assert "| 1234.6 ms |" in changed
@@ -80,7 +80,7 @@ def test_a_run_of_latency_adds_its_times_and_ratios(results: Path) -> None:
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]"])
 def test_a_file_of_something_else_is_refused(results: Path, text: str) -> None:
-    (results / "overhead-gym99.json").write_text(text)
+    (results / "overhead-gym99.json").write_text(text, encoding="utf-8")
     with pytest.raises(FiguresError, match="run the bench again"):
         figures(results)
 

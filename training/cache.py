@@ -158,7 +158,7 @@ def mapped(path: Path) -> npt.NDArray[Any]:
 
 
 def _open(folder: Path) -> CachedVideo:
-    index = json.loads((folder / "index.json").read_text())
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     return CachedVideo(folder, tuple(index["starts"]), tuple(index["served"]), index["first_grid"])
 
 

@@ -111,5 +111,7 @@ def cross_validate(
         say(f"fold {number} of {folds} ({groups}): {results[-1].top1:.1%}{note}")
     validation = CrossValidation(tuple(results), tuple(yardstick), tuple(checkpoints))
     if out is not None:
-        (out / "crossval.json").write_text(json.dumps(validation.to_dict(), indent=1))
+        (out / "crossval.json").write_text(
+            json.dumps(validation.to_dict(), indent=1), encoding="utf-8"
+        )
     return validation

@@ -131,7 +131,7 @@ def main(
     figures = make_demo(
         out, work, per_class=per_class, held_out=held_out, motion=motion, settings=settings
     )
-    out.with_suffix(".figures.json").write_text(json.dumps(figures, indent=1))
+    out.with_suffix(".figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     del figures["evaluation"]
     Console().print_json(json.dumps(figures))
 

@@ -120,7 +120,9 @@ def _fit(
             if state_path is not None:
                 state.save(state_path)
             if log_path is not None:
-                log_path.write_text("".join(json.dumps(line) + "\n" for line in state.records))
+                log_path.write_text(
+                    "".join(json.dumps(line) + "\n" for line in state.records), encoding="utf-8"
+                )
             note = f"loss {record.loss:.3f}  accuracy {record.accuracy:.1%}"
             bar.update(task, advance=1, note=note)
             after_epoch(record)

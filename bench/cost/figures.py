@@ -106,7 +106,7 @@ def _around(readme: str) -> tuple[str, str]:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _latency(path: Path) -> Iterator[tuple[str, str]]:

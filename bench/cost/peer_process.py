@@ -61,7 +61,7 @@ class PeerProcess:
         """
         self._directory = tempfile.TemporaryDirectory(prefix="fgmclip-peer-")
         folder = Path(self._directory.name)
-        (folder / TASK_FILE).write_text(json.dumps(self._task))
+        (folder / TASK_FILE).write_text(json.dumps(self._task), encoding="utf-8")
         np.save(folder / FRAMES_FILE, self._frames)
         with (folder / _LOG_FILE).open("wb") as log:
             self._process = subprocess.Popen(
@@ -69,8 +69,9 @@ class PeerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
                 env=os.environ | peer_environment(self._threads, folder),
+                encoding="utf-8",
+                errors="replace",
             )
         try:
             self.first = self._answer()
@@ -108,7 +109,11 @@ class PeerProcess:
         line = self._process.stdout.readline()
         if not line:
             status = self._process.wait()
-            log = (Path(self._directory.name) / _LOG_FILE).read_text(errors="replace").split("\n")
+            log = (
+                (Path(self._directory.name) / _LOG_FILE)
+                .read_text(encoding="utf-8", errors="replace")
+                .split("\n")
+            )
             last = next((text.strip() for text in reversed(log) if text.strip()), "it said nothing")
             raise CompetitorError(
                 f"expected an answer of its process, got its end with exit status {status}: {last}"

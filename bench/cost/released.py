@@ -138,12 +138,13 @@ def _folder(model: str, target: str, precision: str, cache: Path) -> Path:
 
 def _export(model: str, target: str, precision: str, made: Path, report: Report) -> None:
     # A file, not a second pipe: what nobody reads while the first is read would fill up.
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         with subprocess.Popen(
             [sys.executable, "-m", export_process.__name__, model, target, precision, str(made)],
             stdout=subprocess.PIPE,
             stderr=errors,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:

@@ -140,7 +140,7 @@ class CostReport:
     def save(self, path: Path) -> None:
         """Write the report."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.to_json() + "\n")
+        path.write_text(self.to_json() + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> CostReport:
@@ -150,7 +150,7 @@ class CostReport:
             ReportError: It is not there, no report, or of another format.
         """
         try:
-            fields: dict[str, Any] = json.loads(path.read_text())
+            fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if fields["format"] != REPORT_FORMAT:
                 raise ReportError(
                     f"{path}: expected a report of format {REPORT_FORMAT}, got {fields['format']}; "

@@ -51,7 +51,7 @@ class RaceState:
     def resumed(cls, path: Path, key: str, started: str) -> RaceState:
         """Return the state of a stopped run of the very same race; a new one if there is none."""
         try:
-            fields = json.loads(path.read_text())
+            fields = json.loads(path.read_text(encoding="utf-8"))
             if fields["key"] != key:
                 return cls(key, started)
             rounds = [

@@ -33,12 +33,12 @@ def write_traffic(traffic: Traffic, folder: Path) -> None:
     """Write a kind of request where the process finds it."""
     np.savez(folder / f"{traffic.name}.npz", **traffic.arrays)
     rest = {"model": traffic.model, "strings": traffic.strings, "outputs": traffic.outputs}
-    (folder / f"{traffic.name}.json").write_text(json.dumps(rest))
+    (folder / f"{traffic.name}.json").write_text(json.dumps(rest), encoding="utf-8")
 
 
 def read_traffic(name: str, folder: Path) -> Traffic:
     """Read what `write_traffic` wrote."""
-    rest = json.loads((folder / f"{name}.json").read_text())
+    rest = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     with np.load(folder / f"{name}.npz") as file:
         arrays = dict(file)
     return Traffic(name, rest["model"], arrays, rest["strings"], tuple(rest["outputs"]))

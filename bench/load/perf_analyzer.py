@@ -46,7 +46,7 @@ def requests_per_second(
         table = Path(folder) / "perf.csv"
         # Inputs that are not in the file are left out; without one it would make up optional ones.
         data = Path(folder) / "requests.json"
-        data.write_text(json.dumps({"data": [_request(traffic)]}))
+        data.write_text(json.dumps({"data": [_request(traffic)]}), encoding="utf-8")
         done = subprocess.run(
             [
                 *(program, "-m", traffic.model, "-u", url, "-i", "grpc"),
@@ -56,8 +56,9 @@ def requests_per_second(
                 *("-f", str(table)),
             ],
             capture_output=True,
-            text=True,
             check=False,
+            encoding="utf-8",
+            errors="replace",
         )
         if done.returncode or not table.is_file():
             raise PerfAnalyzerError(
@@ -65,7 +66,7 @@ def requests_per_second(
                 f"{done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}; take it off "
                 "PATH to measure without it"
             )
-        with table.open() as file:
+        with table.open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     if len(rows) != 1 or _THROUGHPUT not in rows[0]:
         raise PerfAnalyzerError(

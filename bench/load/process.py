@@ -36,7 +36,8 @@ class LoadProcess:
             [sys.executable, "-m", generator.__name__, self._directory.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         )
         return self
 

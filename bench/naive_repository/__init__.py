@@ -48,4 +48,4 @@ def write_naive_repository(
         "std": spec.visual.std,
         "threads": threads,
     }
-    (version / SETTINGS_FILE).write_text(json.dumps(settings))
+    (version / SETTINGS_FILE).write_text(json.dumps(settings), encoding="utf-8")

@@ -32,7 +32,7 @@ class NaiveClip:
 
     def __init__(self, folder: Path) -> None:
         """Load the graphs."""
-        settings = json.loads((folder / "settings.json").read_text())
+        settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
         self._image_size: int = settings["image_size"]
         self._motion_size: int | None = settings["motion_size"]
         self._mean = np.array(settings["mean"], np.float32)

@@ -15,7 +15,7 @@ import signal
 for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
 
-import fgmclip.client.gateway.worker_main  # noqa: E402
+import fgmclip.client.gateway.worker_main  # noqa: E402, F401
 import fgmclip.kernels.native  # noqa: E402, F401
 
 # A collection in a worker would write to every object's header and so copy the shared pages.

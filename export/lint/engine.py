@@ -141,7 +141,7 @@ def _check_alternative(folder: Path, config: Any) -> Iterator[Finding]:
     """
     path = f"{folder.name}/{ALTERNATIVE_CONFIG}"
     try:
-        alternative = parse_config((folder / ALTERNATIVE_CONFIG).read_text())
+        alternative = parse_config((folder / ALTERNATIVE_CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
         yield Finding("alternative-config", path, "a config", "none", EXPORT_AGAIN)
         return

@@ -134,7 +134,7 @@ class _Linter:
             again = ACTIVATE_AGAIN if folder.name in ENSEMBLES else EXPORT_AGAIN
             self._configs[folder.name] = None
             try:
-                config = parse_config((folder / CONFIG).read_text())
+                config = parse_config((folder / CONFIG).read_text(encoding="utf-8"))
             except FileNotFoundError:
                 yield Finding("no-config", where, "a config", "none", again)
             except (ParseError, UnicodeDecodeError) as error:
@@ -198,7 +198,7 @@ class _Linter:
         if manifest is None:
             return
         where = self._path / name / CONFIG
-        if where.read_text() != manifest.ensembles.get(name):
+        if where.read_text(encoding="utf-8") != manifest.ensembles.get(name):
             yield Finding(
                 "ensemble-altered",
                 f"{name}/{CONFIG}",

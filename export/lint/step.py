@@ -96,7 +96,7 @@ def check_labels(folder: Path, config: Any, labels: Sequence[str] | None) -> Ite
                 EXPORT_AGAIN,
             )
             continue
-        lines = file.read_text().splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
         if labels is not None and lines != list(labels):
             expected, got = f"{len(labels)} labels", f"{len(lines)}"
             if len(lines) == len(labels):
@@ -221,7 +221,7 @@ def _check_classes(file: Path, where: str, config: Any) -> Iterator[Finding]:
     lines = file.parent.parent / labels
     if not labels or not lines.is_file():
         return
-    count = len(lines.read_text().splitlines())
+    count = len(lines.read_text(encoding="utf-8").splitlines())
     try:
         # NumPy leaves a damaged file open that it opened itself.
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:

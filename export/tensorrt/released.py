@@ -54,7 +54,7 @@ class Released:
     def classify(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return LOGITS [B,C] of EMBEDDING [B,H], as the server computes them."""
         version = self.version("classify")
-        config = parse_config((version.parent / "config.pbtxt").read_text())
+        config = parse_config((version.parent / "config.pbtxt").read_text(encoding="utf-8"))
         parameters = {key: value.string_value for key, value in config.parameters.items()}
         step = ClassifyStep(StepConfig(version, parameters, ("EMBEDDING",), ("LOGITS",)))
         logits: NDArray[np.float32] = step.answer({"EMBEDDING": embedding}, {})["LOGITS"]

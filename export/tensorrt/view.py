@@ -92,7 +92,7 @@ def make_view(source: Path, view: Path) -> list[ViewedStep]:
             continue
         engine, why = _proven_engine(folder) if step in PARTS else (None, "")
         _link(view / name, folder if engine is None else _engine_step(view, folder, engine))
-        backend = parse_config((view / name / "config.pbtxt").read_text()).backend
+        backend = parse_config((view / name / "config.pbtxt").read_text(encoding="utf-8")).backend
         steps.append(ViewedStep(name, backend, why))
     _publish_ensembles(source, view, release)
     _sweep(view, {step.step for step in steps})

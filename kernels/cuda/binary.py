@@ -232,7 +232,7 @@ def read_binary(
     if not path.is_file():
         raise BuildError(f"none at {path}")
     try:
-        record = BinaryRecord.from_json(record_path(path).read_text())
+        record = BinaryRecord.from_json(record_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError) as error:
         raise BuildError(f"one at {path} without a readable record ({error})") from error
     if hashlib.sha256(path.read_bytes()).hexdigest() != record.binary_sha256:

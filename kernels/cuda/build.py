@@ -211,7 +211,7 @@ def read_max_threads(folder: Path) -> dict[str, int]:
     """Return the `__launch_bounds__` of each kernel, from the PTX that nvcc left in a folder."""
     bounds: dict[str, int] = {}
     for path in folder.glob("*.ptx"):
-        for entry in _ENTRY.finditer(path.read_text()):
+        for entry in _ENTRY.finditer(path.read_text(encoding="utf-8")):
             directive = _MAX_THREADS.search(entry["directives"])
             if directive is not None:
                 x, y, z = (int(value or 1) for value in directive.groups())
@@ -248,7 +248,9 @@ def _missing_parts(nvcc: Path) -> list[str]:
 
 def _ask(path: Path, option: str) -> str:
     try:
-        done = subprocess.run([path, option], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [path, option], capture_output=True, check=True, encoding="utf-8", errors="replace"
+        )
     except (OSError, subprocess.CalledProcessError) as error:
         raise BuildError(f"{path} {option}: expected an answer, got {error}") from error
     return done.stdout
@@ -284,7 +286,12 @@ def _compile(
     if progress is not None:
         progress("nvcc", 0, len(architectures))
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=made.parent
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=made.parent,
+        encoding="utf-8",
+        errors="replace",
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

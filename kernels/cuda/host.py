@@ -231,7 +231,9 @@ def _compile(source: Path, kernels: tuple[str, ...], flags: tuple[str, ...]) -> 
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         made = Path(scratch) / library.name
-        result = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True)
+        result = subprocess.run(
+            [*command, "-o", str(made)], capture_output=True, encoding="utf-8", errors="replace"
+        )
         if result.returncode:
             raise KernelError(
                 f"C++ compiler: expected {cxx} to compile {source}, got:\n{result.stderr.strip()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -182,10 +183,9 @@ def test_bars_hold_the_fastest_int8_engine_of_each_batch() -> None:
 
 
 def text_of(*items: Any) -> str:
-    console = Console(width=engines.WIDTH, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(width=engines.WIDTH, record=True, file=io.StringIO())
     for item in items:
         console.print(item)
-    console.file.close()
     return console.export_text()
 
 
@@ -220,7 +220,7 @@ def test_a_missed_bar_is_exit_code_3(
     monkeypatch.setattr(engines, "BARRED", "small")
     file = tmp_path / "figures.json"
     assert engines.main(["--json", str(file)]) == code
-    figures = json.loads(file.read_text())
+    figures = json.loads(file.read_text(encoding="utf-8"))
     assert [item["reached"] for item in figures["bars"]] == [code == 0] * 2
     assert figures["engines"][0]["share"]["median"] == share
     assert figures["machine"]["openvino"]

@@ -132,7 +132,10 @@ def test_pixels_marked_invalid_do_not_count(tmp_path: Path) -> None:
     [
         (lambda folder: (folder / "frame2.png").unlink(), r"expected frame2\.\*, got none"),
         (lambda folder: (folder / "flow.flo").unlink(), "expected flow.flo or flow.png, got none"),
-        (lambda folder: (folder / "frame1.png").write_text("no"), "expected a picture"),
+        (
+            lambda folder: (folder / "frame1.png").write_text("no", encoding="utf-8"),
+            "expected a picture",
+        ),
         (
             lambda folder: write_flo(folder / "flow.flo", some_flow(5, 7)),
             "one size, got 7x5 and 64x48",

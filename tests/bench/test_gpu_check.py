@@ -38,8 +38,8 @@ def test_it_needs_no_package_to_say_so(tmp_path: Path) -> None:
         [sys.executable, "-I", "-S", str(ROOT / "bench" / "gpu_check.py")],
         env={"PATH": str(tmp_path)},
         capture_output=True,
-        text=True,
         check=False,
+        encoding="utf-8",
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert "nvidia-smi" in done.stderr
@@ -73,8 +73,8 @@ def test_a_failed_stage_ends_only_those_that_need_it(tmp_path: Path) -> None:
     assert "no-such-program" in reasons["missing"]
     assert reasons["slow"].endswith("took more than 0.005 minutes")
     logs = {item.name: tmp_path / item.log for item in results if item.log}
-    assert logs["good"].read_text().splitlines()[1::2] == ["hello", "again"]
-    assert "never" not in logs["bad"].read_text().splitlines()
+    assert logs["good"].read_text(encoding="utf-8").splitlines()[1::2] == ["hello", "again"]
+    assert "never" not in logs["bad"].read_text(encoding="utf-8").splitlines()
     assert "why" in next(item for item in results if item.name == "bad").tail
     assert "bad: failed, " in "\n".join(said)
 
@@ -89,12 +89,12 @@ def test_the_report_has_every_stage_and_the_figures(tmp_path: Path) -> None:
     results = run_stages(plan, out, lambda line: None)
     started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
     report = write_report(out, started, ["Some GPU, 8.9, 570"], results)
-    text = report.read_text()
+    text = report.read_text(encoding="utf-8")
     assert text.startswith("# GPU check, 2026-01-02T03:04:05+00:00\n")
     assert "| latency | ok | " in text
     assert "| tests | failed | " in text
     assert "exit code 1" in text
-    data = json.loads(report.with_suffix(".json").read_text())
+    data = json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))
     assert data["gpus"] == ["Some GPU, 8.9, 570"]
     assert data["figures"] == {"latency": [1, 2]}
     assert [item["status"] for item in data["stages"]] == ["ok", "failed"]
@@ -125,7 +125,7 @@ def test_the_plan_names_what_exists() -> None:
         for command in stage.commands:
             scripts = [word for word in command if word.endswith(".py")]
             assert all((ROOT / script).is_file() for script in scripts)
-    extras = (ROOT / "pyproject.toml").read_text()
+    extras = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert all(f"\n{extra} = [" in extras for extra in gpu_check.EXTRAS.split(","))
 
 

@@ -318,7 +318,7 @@ def test_the_exit_status_says_whether_every_bar_is_reached(
     monkeypatch.setitem(kernels.SECTIONS, "flow", section)
     figures = tmp_path / "figures.json"
     assert kernels.main(["--only", "flow", "--json", str(figures)]) == status
-    assert json.loads(figures.read_text())["bars"][0]["reached"] is reached
+    assert json.loads(figures.read_text(encoding="utf-8"))["bars"][0]["reached"] is reached
 
 
 def test_missing_data_ends_the_bench_with_one_line(

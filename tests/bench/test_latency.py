@@ -279,7 +279,7 @@ def test_a_stopped_run_goes_on_where_it_was(
         patch.setattr(run_module, "take_round", stopped)
         assert bench(stand_ins(6)) == latency.STOPPED
     state = tmp_path / "out" / STATE_FILE
-    assert len(json.loads(state.read_text())["rounds"]) == 6
+    assert len(json.loads(state.read_text(encoding="utf-8"))["rounds"]) == 6
     again = stand_ins(7)
     assert bench(again, effort=replace(EFFORT, least=8, most=8)) == 0
     report = report_of(tmp_path / "out")
@@ -388,7 +388,9 @@ def test_json_is_the_report(
 ) -> None:
     assert bench(stand_ins(12), "--json") == 0
     printed = capsys.readouterr().out
-    assert json.loads(printed) == json.loads((tmp_path / "out" / "latency.json").read_text())
+    assert json.loads(printed) == json.loads(
+        (tmp_path / "out" / "latency.json").read_text(encoding="utf-8")
+    )
 
 
 def test_of_five_runs_nine_ratios_of_ten_lie_in_the_others_intervals(

@@ -133,7 +133,7 @@ def test_a_stopped_run_goes_on_and_another_one_starts_anew(tmp_path: Path) -> No
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"key": "this"}', '{"key": "this", "rounds": 3}'])
 def test_a_damaged_state_is_not_believed(tmp_path: Path, text: str) -> None:
     path = tmp_path / "state.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     assert RaceState.resumed(path, "this", "now") == RaceState("this", "now")
 
 

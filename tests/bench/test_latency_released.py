@@ -70,7 +70,7 @@ class Exports:
         if precision in self.refused:
             raise GateError(f"{precision} is slower")
         made.mkdir()
-        (made / "precision").write_text(precision)
+        (made / "precision").write_text(precision, encoding="utf-8")
 
 
 @pytest.fixture

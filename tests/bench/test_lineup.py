@@ -91,7 +91,9 @@ def plan(
     for part in PARTS:
         step = folder / step_name(part, 3)
         step.mkdir(parents=True, exist_ok=True)
-        (step / "config.pbtxt").write_text(CONFIG.format(name=part, runtime=runtime))
+        (step / "config.pbtxt").write_text(
+            CONFIG.format(name=part, runtime=runtime), encoding="utf-8"
+        )
     return Plan(
         model="gym99",
         spec=spec,

@@ -86,7 +86,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             onnx.save(graphs[step], folder / "model.onnx")
         config = model_config(step, SPEC, 1, parameters)
-        (folder.parent / "config.pbtxt").write_text(format_config(config))
+        (folder.parent / "config.pbtxt").write_text(format_config(config), encoding="utf-8")
     return path
 
 
@@ -155,7 +155,7 @@ def test_the_bare_process_sleeps_until_it_is_asked(bare: BareProcess) -> None:
     number = bare._process.pid
 
     def ticks() -> int:
-        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
 
     # Threads may look for more work for a moment; a spinning one would fill the whole pause.
@@ -230,7 +230,9 @@ def test_requests_fit_the_public_ensembles() -> None:
 def test_only_the_encoders_get_more_instances(repository: Path, tmp_path: Path) -> None:
     path = with_instances(repository, tmp_path / "two", 2)
     counts = {
-        folder.name.partition("__")[0]: parse_config((folder / "config.pbtxt").read_text())
+        folder.name.partition("__")[0]: parse_config(
+            (folder / "config.pbtxt").read_text(encoding="utf-8")
+        )
         .instance_group[0]
         .count
         for folder in path.iterdir()

@@ -78,7 +78,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[Definition, Graph]:
         definition = Definition.part(SPEC, part)
         target = folder / str(index)
         exporting.make(definition.build, target)
-        counts = json.loads((target / graphs.COUNTS_FILE).read_text())
+        counts = json.loads((target / graphs.COUNTS_FILE).read_text(encoding="utf-8"))
         found[definition] = Graph(target / graphs.GRAPH_FILE, **counts)
     return found
 
@@ -261,7 +261,7 @@ def test_graphs_are_made_once_and_failures_are_not_kept(
             else:
                 folder.mkdir(parents=True)
                 counts = {"parameters": 3, "multiply_adds": 4}
-                (folder / graphs.COUNTS_FILE).write_text(json.dumps(counts))
+                (folder / graphs.COUNTS_FILE).write_text(json.dumps(counts), encoding="utf-8")
         return failed
 
     monkeypatch.setattr(graphs, "_make", child)
@@ -326,7 +326,7 @@ def test_ablations_of_a_model_that_needs_texts_do_without_them() -> None:
 def test_the_naive_model_answers_as_pytorch_but_for_its_flow(paths: Paths, tmp_path: Path) -> None:
     write_naive_repository(tmp_path, SPEC, by_name(paths), 1)
     for name in (ENSEMBLE, MODEL):
-        config = parse_config((tmp_path / name / "config.pbtxt").read_text())
+        config = parse_config((tmp_path / name / "config.pbtxt").read_text(encoding="utf-8"))
         assert config.name == name
     clip = NaiveClip(tmp_path / MODEL / "1")
     still = np.repeat(FRAMES[:1], 3, axis=0)

@@ -34,7 +34,7 @@ exit {status}
 
 def program(folder: Path, *, rate: str = "123.5", status: int = 0) -> str:
     path = folder / PROGRAM
-    path.write_text(SCRIPT.format(folder=folder, rate=rate, status=status))
+    path.write_text(SCRIPT.format(folder=folder, rate=rate, status=status), encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return str(path)
 
@@ -46,10 +46,10 @@ def test_it_is_given_the_requests_themselves(
     path = program(tmp_path)
     assert find_perf_analyzer() == path
     assert requests_per_second(path, "127.0.0.1:1", TRAFFIC, 4, seconds=2.0) == 123.5
-    arguments = (tmp_path / "arguments").read_text()
+    arguments = (tmp_path / "arguments").read_text(encoding="utf-8")
     assert "-m fgm_clip -u 127.0.0.1:1 -i grpc --input-data" in arguments
     assert "--concurrency-range 4 --measurement-interval 2000" in arguments
-    (request,) = json.loads((tmp_path / "requests.json").read_text())["data"]
+    (request,) = json.loads((tmp_path / "requests.json").read_text(encoding="utf-8"))["data"]
     # It sends what stands here, and no optional input that does not.
     assert list(request) == ["FRAMES"]
     assert request["FRAMES"]["shape"] == [2, 3, 4, 3]

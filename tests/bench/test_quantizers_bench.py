@@ -42,7 +42,7 @@ PART: Part = "motion_encoder"
 def program(folder: Path, text: str) -> Path:
     """Return an interpreter that ignores its script and does this instead."""
     path = folder / "python"
-    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
     path.chmod(0o755)
     return path
 

@@ -90,7 +90,7 @@ def test_it_runs_the_bench_as_often_as_it_is_told_and_writes_what_it_found(
     argv = ["--runs", "2", "--json", str(path), "--repository", "models", "--only", EAGER]
     assert repeatability.main(argv) == 0
     assert words == [("--quick", "--repository", "models", "--only", EAGER, "--out")] * 5
-    written = json.loads(path.read_text())
+    written = json.loads(path.read_text(encoding="utf-8"))
     assert [run["reported"] for run in written["runs"]] == [[], [], [], [SERVED], [SERVED]]
     assert "reported against the baseline" in capsys.readouterr().out
     monkeypatch.setattr(repeatability, "SLOWER", 1.0)

@@ -50,7 +50,7 @@ def test_it_prints_and_writes_what_it_found(
 ) -> None:
     path = tmp_path / "bytes.json"
     assert main(["--model", "demo", "--json", str(path)]) == 0
-    figures = json.loads(path.read_text())
+    figures = json.loads(path.read_text(encoding="utf-8"))
     assert {item["model"] for item in figures["traffic"]} == {"demo"}
     assert "window sent again" in capsys.readouterr().out
     assert {"machine", "date"} <= set(figures)

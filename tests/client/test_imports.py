@@ -13,6 +13,9 @@ def test_importing_the_client_imports_no_heavy_package() -> None:
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or None)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr

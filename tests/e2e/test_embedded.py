@@ -63,13 +63,15 @@ def publish(repository: Path, release: int, parameters: str = "") -> None:
     for step, add in (("units", release), ("tens", 10 * release)):
         folder = repository / f"{step}__r{release}"
         (folder / "1").mkdir(parents=True)
-        (folder / "1" / "model.py").write_text(STEP)
+        (folder / "1" / "model.py").write_text(STEP, encoding="utf-8")
         extra = parameters if step == "tens" else ""
         keys = "".join(
             f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
             for key, value in (("add", str(add)), *([extra.split("=")] if extra else []))
         )
-        (folder / "config.pbtxt").write_text(f'backend: "python"\n{TENSORS}{keys}')
+        (folder / "config.pbtxt").write_text(
+            f'backend: "python"\n{TENSORS}{keys}', encoding="utf-8"
+        )
     for name in ("public", "public_stream"):
         ensemble = repository / name
         (ensemble / "1").mkdir(parents=True, exist_ok=True)
@@ -81,7 +83,8 @@ def publish(repository: Path, release: int, parameters: str = "") -> None:
                  input_map {{ key: "X" value: "X" }} output_map {{ key: "Y" value: "half" }} }},
               {{ model_name: "tens__r{release}" model_version: -1
                  input_map {{ key: "X" value: "half" }} output_map {{ key: "Y" value: "Y" }} }}
-            ] }}"""
+            ] }}""",
+            encoding="utf-8",
         )
         temporary.replace(ensemble / "config.pbtxt")
 
@@ -93,7 +96,7 @@ def repository(tmp_path: Path) -> Path:
     publish(path, 1)
     (path / ".staging").mkdir()
     (path / "torn").mkdir()
-    (path / "torn" / "config.pbtxt").write_text("platform: {{{")
+    (path / "torn" / "config.pbtxt").write_text("platform: {{{", encoding="utf-8")
     (path / "nothing__r9" / "1").mkdir(parents=True)
     return path
 
@@ -156,7 +159,7 @@ def listening(port: int) -> list[str]:
         line.split()
         for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
         if table.exists()
-        for line in table.read_text().splitlines()[1:]
+        for line in table.read_text(encoding="utf-8").splitlines()[1:]
     ]
     local = [fields[1].split(":") for fields in lines if fields[3] == "0A"]
     return [address for address, number in local if int(number, 16) == port]
@@ -225,7 +228,7 @@ def test_a_step_that_fails_is_named_with_its_reason(
         server.__enter__()
     assert "\n" not in str(caught.value)
     assert "NVML" not in str(caught.value)
-    assert "initialize" in server.log_path.read_text()
+    assert "initialize" in server.log_path.read_text(encoding="utf-8")
     assert processes() == []
 
 
@@ -321,14 +324,17 @@ def test_an_ensemble_that_does_not_fit_its_steps_leaves_the_old_one_serving(
     with EmbeddedServer(repository) as server, triton.InferenceServerClient(server.url) as client:
         publish(repository, 2)
         config = repository / old / "config.pbtxt"
-        config.write_text(config.read_text().replace('value: "half"', 'value: "hal"', 1))
+        config.write_text(
+            config.read_text(encoding="utf-8").replace('value: "half"', 'value: "hal"', 1),
+            encoding="utf-8",
+        )
         with pytest.raises(ReloadError, match="the old one stays"):
             server.reload()
         # Neither ensemble went over, so no client sees two releases.
         assert answer(client) == answer(client, "public_stream") == 11
         assert eventually(partial(unloaded, client, "units__r2"))
-        other = (repository / "public" / "config.pbtxt").read_text()
-        config.write_text(other.replace('"hal"', '"half"'))
+        other = (repository / "public" / "config.pbtxt").read_text(encoding="utf-8")
+        config.write_text(other.replace('"hal"', '"half"'), encoding="utf-8")
         server.reload()
         assert answer(client) == answer(client, "public_stream") == 22
 
@@ -361,7 +367,7 @@ def program(repository: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(text), str(repository)],
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         started.append(process)
         return process
@@ -393,7 +399,7 @@ def test_a_killed_supervisor_takes_the_server_along(
     process = program(PROGRAM)
     assert process.stdout is not None
     process.stdout.readline()
-    status = Path(f"/proc/{server_pid(processes())}/stat").read_text()
+    status = Path(f"/proc/{server_pid(processes())}/stat").read_text(encoding="utf-8")
     os.kill(int(status.rpartition(")")[2].split()[1]), signal.SIGKILL)
     assert eventually(lambda: processes() == [process.pid])
 

@@ -174,7 +174,7 @@ class Alone:
         def config(step: str) -> StepConfig:
             folder = repository / step_name(step, number)
             text = MessageToJson(
-                parse_config((folder / "config.pbtxt").read_text()),
+                parse_config((folder / "config.pbtxt").read_text(encoding="utf-8")),
                 preserving_proto_field_name=True,
             )
             return StepConfig.from_triton(

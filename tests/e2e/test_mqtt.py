@@ -104,7 +104,9 @@ def free_port() -> int:
 def serve(folder: Path, *lines: str) -> Iterator[Broker]:
     port = free_port()
     config = folder / "mosquitto.conf"
-    config.write_text("\n".join([f"listener {port} 127.0.0.1", "persistence false", *lines, ""]))
+    config.write_text(
+        "\n".join([f"listener {port} 127.0.0.1", "persistence false", *lines, ""]), encoding="utf-8"
+    )
     running = Broker(config, port)
     try:
         running.start()
@@ -354,7 +356,9 @@ def test_a_gateway_killed_leaves_its_will_and_loses_nothing(broker: Broker, tmp_
         for round in range(3):
             given = (Path(__file__).parent, tmp_path, broker.port, 10**6 * round)
             child = subprocess.Popen(
-                [sys.executable, "-c", GATEWAY, *map(str, given)], stdout=subprocess.PIPE, text=True
+                [sys.executable, "-c", GATEWAY, *map(str, given)],
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
             )
             assert child.stdout is not None
             try:

@@ -29,7 +29,7 @@ def test_the_demo_in_int8_passes_the_gate_and_names_actions(
     assert set(manifest.precision_built.values()) == {"int8"}
     assert manifest.gate is not None
     assert manifest.gate.verdicts[-1].agreement == 1
-    assert "| chain | int8/int8/int8 |" in (repository / "gate-r1.md").read_text()
+    assert "| chain | int8/int8/int8 |" in (repository / "gate-r1.md").read_text(encoding="utf-8")
     samples = generate_samples(
         tmp_path / "samples", per_class=1, seed=9_000_000, actions=("walk_left", "sit_down")
     )

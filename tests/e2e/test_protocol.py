@@ -46,12 +46,14 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def protoc(folder: Path, *options: str) -> None:
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{DOCS}", *options, PROTO]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False, encoding="utf-8")
     assert done.returncode == 0, done.stderr
 
 
 def example() -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "protocol.md").read_text(), re.S)
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (DOCS / "protocol.md").read_text(encoding="utf-8"), re.S
+    )
     return str(code)
 
 
@@ -78,8 +80,8 @@ def test_the_example_alone_follows_a_stream_over_releases(
 ) -> None:
     repository, server = released
     protoc(tmp_path, "--python_out=.", "--grpc_python_out=.")
-    (tmp_path / "watch.py").write_text(example())
-    (tmp_path / "alone.py").write_text(ALONE)
+    (tmp_path / "watch.py").write_text(example(), encoding="utf-8")
+    (tmp_path / "alone.py").write_text(ALONE, encoding="utf-8")
     frames = moving_clip(800, frames=18)
     changes = {9: 2, 12: 1, 14: 3}
     known = np.concatenate([frames[:1], frames])
@@ -150,7 +152,7 @@ def test_the_proto_file_is_part_of_the_published_protocol(tmp_path: Path) -> Non
 
 
 def test_the_document_names_the_limits_and_fields_that_there_are() -> None:
-    text = (DOCS / "protocol.md").read_text()
+    text = (DOCS / "protocol.md").read_text(encoding="utf-8")
     limits = Limits().model_dump()
     named = re.findall(r"^\| (`m\w+`(?:, `m\w+`)*) \|.*\| ([\d, ]+) \|$", text, re.M)
     found: dict[str, int] = {}

@@ -57,7 +57,9 @@ def test_without_a_gpu_its_graphs_serve_and_the_log_says_why(
         recipe_sha256=recipe_hash(recipe),
         engine_sha256=file_sha256(engine),
         library="rtx",
-        library_version=json.loads((version / "model.plan.json").read_text())["library_version"],
+        library_version=json.loads((version / "model.plan.json").read_text(encoding="utf-8"))[
+            "library_version"
+        ],
         gpu="a GPU that no machine has",
         sm=89,
         precision="fp16",
@@ -65,11 +67,13 @@ def test_without_a_gpu_its_graphs_serve_and_the_log_says_why(
         passed=True,
         reason="",
     )
-    proof_file(engine, "fusion_head", recipe.model_tag).write_text(proof.to_json())
+    proof_file(engine, "fusion_head", recipe.model_tag).write_text(
+        proof.to_json(), encoding="utf-8"
+    )
     frames = moving_clip(0)
     with EmbeddedServer(repository) as server, ActionClient(server.url) as other:
         answer = other.classify_window(frames)
-        log = server.log_path.read_text()
+        log = server.log_path.read_text(encoding="utf-8")
     # Bit for bit the demo's answer of a release for CPUs: the same graphs in the same runtime.
     np.testing.assert_array_equal(answer.logits, client.classify_window(frames).logits)
     for part in ("clip_image_encoder", "motion_encoder", "fusion_head"):

@@ -30,13 +30,13 @@ def settled_server(repository: Path, tmp_path: Path) -> Iterator[EmbeddedServer]
     shutil.copytree(repository, path)
     folders = {folder.name.partition("__")[0]: folder for folder in path.glob("*__r1")}
     configs = {
-        step: parse_config((folder / "config.pbtxt").read_text())
+        step: parse_config((folder / "config.pbtxt").read_text(encoding="utf-8"))
         for step, folder in folders.items()
     }
     settings = serving_settings(configs, preset("demo"), "cpu", None)
     for step, config in configs.items():
         apply_settings(config, settings)
-        (folders[step] / "config.pbtxt").write_text(format_config(config))
+        (folders[step] / "config.pbtxt").write_text(format_config(config), encoding="utf-8")
     with EmbeddedServer(path) as running:
         yield running
 
@@ -47,7 +47,7 @@ def test_settings_are_taken_and_change_no_answer(
     clip = moving_clip(0, frames=9)
     with ActionClient(settled_server.url) as settled_client:
         answer = settled_client.classify_window(clip)
-    log = settled_server.log_path.read_text(errors="replace")
+    log = settled_server.log_path.read_text(encoding="utf-8", errors="replace")
     assert "warmup" not in "".join(line for line in log.splitlines() if line.startswith("E"))
     np.testing.assert_allclose(answer.logits, client.classify_window(clip).logits, atol=1e-4)
 

@@ -52,18 +52,18 @@ class Watch:
         self.process: subprocess.Popen[str]
 
     def write(self) -> None:
-        (self.folder / "watch.yaml").write_text(json.dumps(self.config))
+        (self.folder / "watch.yaml").write_text(json.dumps(self.config), encoding="utf-8")
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[str]]:
-        with (self.folder / "log.jsonl").open("a") as log:
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [FGMCLIP, "watch", "--config", "watch.yaml", "--json", "--log-format", "json"],
                 cwd=self.folder,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
                 start_new_session=True,
+                encoding="utf-8",
             )
         try:
             yield self.process
@@ -73,12 +73,19 @@ class Watch:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line)
+            for line in (self.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
 
     @property
     def events(self) -> list[dict[str, Any]]:
         file = self.folder / "events.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return (
+            [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            if file.exists()
+            else []
+        )
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 40.0) -> None:
@@ -170,7 +177,7 @@ def test_sighup_takes_cameras_in_and_out_and_a_wrong_file_changes_nothing(
     watch = Watch(tmp_path, server, [one])
     with watch.running() as process:
         wait_for(lambda: any(e["camera"] == "one" for e in watch.events))
-        (tmp_path / "watch.yaml").write_text("cameras: 7")
+        (tmp_path / "watch.yaml").write_text("cameras: 7", encoding="utf-8")
         process.send_signal(signal.SIGHUP)
         wait_for(lambda: any("not reloaded" in line["message"] for line in watch.log))
         # Valid YAML whose addresses have no meaning: found out when the servers are to be asked.
@@ -209,9 +216,9 @@ def test_two_gateways_do_not_share_an_outbox(
             [FGMCLIP, "watch", "--config", "watch.yaml"],
             cwd=tmp_path,
             capture_output=True,
-            text=True,
             timeout=60,
             check=False,
+            encoding="utf-8",
         )
     assert second.returncode != 0
     assert "outbox" in second.stderr
@@ -223,9 +230,9 @@ def test_a_password_on_the_command_line_is_refused(tmp_path: Path) -> None:
         [FGMCLIP, "watch", "rtsp://user:hunter2@10.0.0.1/a", "--url", "localhost:1", "--check"],
         cwd=tmp_path,
         capture_output=True,
-        text=True,
         timeout=60,
         check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 2
     assert "hunter2" not in done.stdout + done.stderr
@@ -233,10 +240,10 @@ def test_a_password_on_the_command_line_is_refused(tmp_path: Path) -> None:
         [FGMCLIP, "watch", "rtsp://user:${CAMERA}@10.0.0.1/a", "--url", "localhost:1", "--check"],
         cwd=tmp_path,
         capture_output=True,
-        text=True,
         timeout=60,
         check=False,
         env=os.environ | {"CAMERA": "hunter2"},
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     assert "hunter2" not in done.stdout + done.stderr
@@ -244,6 +251,10 @@ def test_a_password_on_the_command_line_is_refused(tmp_path: Path) -> None:
 
 def test_the_schema_is_json(tmp_path: Path) -> None:
     done = subprocess.run(
-        [FGMCLIP, "watch", "--schema"], capture_output=True, text=True, timeout=60, check=True
+        [FGMCLIP, "watch", "--schema"],
+        capture_output=True,
+        timeout=60,
+        check=True,
+        encoding="utf-8",
     )
     assert {"servers", "cameras", "events", "sinks"} <= set(json.loads(done.stdout)["properties"])

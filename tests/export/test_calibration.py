@@ -93,11 +93,11 @@ def test_a_source_that_cannot_judge_is_refused(tiny: FgmClip, tmp_path: Path) ->
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).touch()
     table = tmp_path / "index.csv"
-    table.write_text("file,label\na.mp4,x\n")
+    table.write_text("file,label\na.mp4,x\n", encoding="utf-8")
     refuse(table, "column path missing")
-    table.write_text("path,label\ngone.mp4,x\n")
+    table.write_text("path,label\ngone.mp4,x\n", encoding="utf-8")
     refuse(table, "line 2 names .*gone.mp4, which is not a file")
-    table.write_text("path,label,group\na.mp4,x,g\nb.mp4,x,g\n")
+    table.write_text("path,label,group\na.mp4,x,g\nb.mp4,x,g\n", encoding="utf-8")
     refuse(table, "2 groups or more")
 
 

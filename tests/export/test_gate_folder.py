@@ -144,7 +144,7 @@ def test_a_bit_that_fell_over_is_refused(folder: Path) -> None:
 
 
 def test_thresholds_of_another_layout_are_refused(folder: Path) -> None:
-    fields = json.loads((folder / THRESHOLDS_FILE).read_text())
-    (folder / THRESHOLDS_FILE).write_text(json.dumps(fields | {"surprise": 1}))
+    fields = json.loads((folder / THRESHOLDS_FILE).read_text(encoding="utf-8"))
+    (folder / THRESHOLDS_FILE).write_text(json.dumps(fields | {"surprise": 1}), encoding="utf-8")
     with pytest.raises(RepositoryError, match="surprise"):
         read_gate_folder(folder)

@@ -63,21 +63,21 @@ class Bench:
     def edit(self, model: str, change: Callable[[Any], object]) -> None:
         """Change a model's config."""
         file = self.path / model / "config.pbtxt"
-        config = parse_config(file.read_text())
+        config = parse_config(file.read_text(encoding="utf-8"))
         change(config)
-        file.write_text(format_config(config))
+        file.write_text(format_config(config), encoding="utf-8")
 
     def edit_manifest(self, release: int, change: Callable[[dict[str, Any]], object]) -> None:
         """Change a release's manifest as JSON."""
         file = self.path / manifest_name(release)
-        fields = json.loads(file.read_text())
+        fields = json.loads(file.read_text(encoding="utf-8"))
         change(fields)
-        file.write_text(json.dumps(fields))
+        file.write_text(json.dumps(fields), encoding="utf-8")
 
     def interrupt(self) -> None:
         """Let one ensemble serve the other release, as a killed publication does."""
         config = Repository(self.path).manifest(2).ensembles["fgm_clip"]
-        (self.path / "fgm_clip" / "config.pbtxt").write_text(config)
+        (self.path / "fgm_clip" / "config.pbtxt").write_text(config, encoding="utf-8")
 
     def sign(self) -> None:
         """Let the manifests say what is there, as if the fault had been published."""
@@ -92,12 +92,12 @@ class Bench:
             ensembles = dict(manifest.ensembles)
             if release == 1:
                 ensembles = {
-                    name: file.read_text()
+                    name: file.read_text(encoding="utf-8")
                     for name in ENSEMBLES
                     if (file := self.path / name / "config.pbtxt").is_file()
                 }
             signed = manifest.replace(files=files, ensembles=ensembles)
-            (self.path / manifest_name(release)).write_text(signed.to_json())
+            (self.path / manifest_name(release)).write_text(signed.to_json(), encoding="utf-8")
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def rename_wire(config: Any, step: str, key: str, wire: str) -> None:
 def write(name: str, text: str) -> Callable[[Bench], None]:
     def plant(bench: Bench) -> None:
         (bench.path / name).parent.mkdir(parents=True, exist_ok=True)
-        (bench.path / name).write_text(text)
+        (bench.path / name).write_text(text, encoding="utf-8")
 
     return plant
 

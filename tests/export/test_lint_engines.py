@@ -38,22 +38,22 @@ def remove(name: str) -> Change:
 
 
 def write(name: str, text: str) -> Change:
-    return lambda path: (path / name).write_text(text)
+    return lambda path: (path / name).write_text(text, encoding="utf-8")
 
 
 def edit_json(name: str, **fields: object) -> Change:
     def plant(path: Path) -> None:
-        values = json.loads((path / name).read_text())
-        (path / name).write_text(json.dumps(values | fields))
+        values = json.loads((path / name).read_text(encoding="utf-8"))
+        (path / name).write_text(json.dumps(values | fields), encoding="utf-8")
 
     return plant
 
 
 def edit_config(name: str, change: Callable[[Any], object]) -> Change:
     def plant(path: Path) -> None:
-        config = parse_config((path / name).read_text())
+        config = parse_config((path / name).read_text(encoding="utf-8"))
         change(config)
-        (path / name).write_text(format_config(config))
+        (path / name).write_text(format_config(config), encoding="utf-8")
 
     return plant
 
@@ -151,7 +151,7 @@ def sign(path: Path) -> None:
         if step_release(folder.name) == 1
         for name, digest in folder_hashes(folder, folder.name).items()
     }
-    (path / manifest_name(1)).write_text(manifest.replace(files=files).to_json())
+    (path / manifest_name(1)).write_text(manifest.replace(files=files).to_json(), encoding="utf-8")
 
 
 @pytest.mark.parametrize(

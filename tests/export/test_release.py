@@ -169,7 +169,7 @@ def test_a_training_checkpoint_exports(
     tiny: FgmClip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(training_run(tiny), tmp_path / "run.pt")
-    (tmp_path / "run.json").write_text(tiny.spec.to_json())
+    (tmp_path / "run.json").write_text(tiny.spec.to_json(), encoding="utf-8")
     assert export(tmp_path / "run.pt", tmp_path / "repository") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["public"]["model_tag"] == model_tag(tiny, "fp32")
@@ -181,7 +181,7 @@ def test_a_missing_key_is_named(
     run = training_run(tiny)
     del run["state_dict"]["module.classifier.linear.bias"]
     torch.save(run, tmp_path / "run.pt")
-    (tmp_path / "run.json").write_text(tiny.spec.to_json())
+    (tmp_path / "run.json").write_text(tiny.spec.to_json(), encoding="utf-8")
     assert export(tmp_path / "run.pt", tmp_path / "repository") != 0
     assert "classifier.linear.bias" in capsys.readouterr().err
     assert not (tmp_path / "repository").exists()
@@ -207,7 +207,7 @@ def test_a_checkpoint_that_carries_code_is_refused_without_running_it(
         torch.save(run, tmp_path / "run.pt")
     else:
         (tmp_path / "run.pt").write_bytes(pickle.dumps({"callback": Payload(trace)}))
-    (tmp_path / "run.json").write_text(tiny.spec.to_json())
+    (tmp_path / "run.json").write_text(tiny.spec.to_json(), encoding="utf-8")
     assert export(tmp_path / "run.pt", tmp_path / "repository") != 0
     assert not trace.exists()
     text = capsys.readouterr().err

@@ -35,7 +35,7 @@ def publish(repository: Repository, *, until: Callable[[int], None] = lambda cou
             until(count)
             folder = repository.staging / step_name(step, release)
             (folder / "1").mkdir(parents=True)
-            (folder / "config.pbtxt").write_text(f"release {release}")
+            (folder / "config.pbtxt").write_text(f"release {release}", encoding="utf-8")
         public = PublicManifest(
             release=release,
             model_tag="m",
@@ -84,7 +84,9 @@ def test_each_publication_is_the_next_release(repository: Repository) -> None:
     assert [publish(repository), publish(repository)] == [1, 2]
     assert repository.releases() == [1, 2]
     assert repository.active() == dict.fromkeys(ENSEMBLES, 2)
-    assert (repository.path / "fgm_clip" / "labels-r2.txt").read_text().split() == list(SPEC.labels)
+    assert (repository.path / "fgm_clip" / "labels-r2.txt").read_text(
+        encoding="utf-8"
+    ).split() == list(SPEC.labels)
 
 
 def test_a_failure_while_staging_leaves_the_old_release(repository: Repository) -> None:
@@ -136,7 +138,7 @@ def test_a_failure_at_any_rename_leaves_complete_releases(
 def test_a_changed_file_is_not_activated(repository: Repository) -> None:
     publish(repository)
     publish(repository)
-    (repository.path / "window__r1" / "config.pbtxt").write_text("changed")
+    (repository.path / "window__r1" / "config.pbtxt").write_text("changed", encoding="utf-8")
     with pytest.raises(RepositoryError, match=r"window__r1/config\.pbtxt: expected the file"):
         repository.activate(1)
     assert repository.active() == dict.fromkeys(ENSEMBLES, 2)
@@ -164,7 +166,9 @@ def test_prune_keeps_what_serves(repository: Repository) -> None:
 def test_an_unknown_format_is_refused_with_the_remedy(repository: Repository) -> None:
     publish(repository)
     path = repository.path / "manifest-r1.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"format": 1}), encoding="utf-8"
+    )
     with pytest.raises(RepositoryError, match="export the release again with this version"):
         repository.manifest(1)
 
@@ -175,9 +179,9 @@ def test_a_release_is_published_over_one_of_another_format(repository: Repositor
         repository.path / "manifest-r1.json",
         *(repository.path / name / "config.pbtxt" for name in ENSEMBLES),
     ):
-        text = path.read_text()
-        path.write_text(re.sub(r'(format\\?": ?)2', r"\g<1>1", text))
-        assert path.read_text() != text
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r'(format\\?": ?)2', r"\g<1>1", text), encoding="utf-8")
+        assert path.read_text(encoding="utf-8") != text
     assert publish(repository) == 2
     assert repository.active() == dict.fromkeys(ENSEMBLES, 2)
     assert repository.prune(1) == [1]

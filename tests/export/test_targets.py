@@ -41,7 +41,7 @@ ENGINES: list[tuple[Target, Precision]] = [
 
 
 def config_of(repository: Path, step: str, name: str = "config.pbtxt") -> Any:
-    return parse_config((repository / f"{step}__r1" / name).read_text())
+    return parse_config((repository / f"{step}__r1" / name).read_text(encoding="utf-8"))
 
 
 def kinds(config: Any) -> list[str]:
@@ -160,7 +160,7 @@ def test_engines_of_tensorrt_for_rtx_are_in_the_release(
         assert (head.library, head.sms, head.later) == ("rtx", (86, 89), False)
         assert report.engine_sha256 == file_sha256(version / "model.plan")
         assert report.onnx_sha256 == file_sha256(version / "model.onnx")
-        text = (version / "model.plan.json").read_text()
+        text = (version / "model.plan.json").read_text(encoding="utf-8")
         assert EngineReport.from_json(text) == report
         # Nothing of the machine that built it.
         assert str(path.parent) not in text

@@ -272,6 +272,6 @@ def test_the_kernels_import_neither_torch_nor_pydantic() -> None:
         "print(sorted({'torch', 'pydantic', 'PIL', 'cv2'} & sys.modules.keys()))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+        [sys.executable, "-c", script], check=True, capture_output=True, encoding="utf-8"
     )
     assert done.stdout.strip() == "[]"

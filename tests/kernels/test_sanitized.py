@@ -38,7 +38,10 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-W", "ignore", *sys.argv[
 def runtime(name: str) -> Path | None:
     """Return a sanitizer's runtime, or None where the compiler has none."""
     found = subprocess.run(
-        ["g++", f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        ["g++", f"-print-file-name={name}"],
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
     )
     path = Path(found.stdout.strip())
     return path if path.is_absolute() and path.exists() else None
@@ -138,8 +141,8 @@ def test_no_sanitizer_complains(tmp_path: Path, sanitizer: str, library: str, te
         ],
         env=environment,
         capture_output=True,
-        text=True,
         check=False,
+        encoding="utf-8",
     )
     assert run.returncode == 0, (run.stdout + run.stderr)[-6000:]
     assert "passed" in run.stdout

@@ -125,5 +125,5 @@ def test_what_memory_held_before_does_not_matter(tmp_path: Path, level: str) -> 
         pytest.skip(f"this machine has no {name}")
     program = tmp_path / "poison"
     compile_with("poison", "g++", program, *filter(None, [level]))
-    run = subprocess.run([str(program)], capture_output=True, text=True, check=True)
+    run = subprocess.run([str(program)], capture_output=True, check=True, encoding="utf-8")
     assert run.stdout == "", "patch/side of flows that differ"

@@ -43,7 +43,7 @@ def assert_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
 
 def training_file(path: Path, content: Any, spec: ModelSpec) -> Path:
     torch.save(content, path)
-    path.with_suffix(".json").write_text(spec.to_json())
+    path.with_suffix(".json").write_text(spec.to_json(), encoding="utf-8")
     return path
 
 
@@ -123,7 +123,7 @@ def test_the_spec_is_found(model: FgmClip, tmp_path: Path, place: str) -> None:
         content["spec"] = json.loads(model.spec.to_json())
     else:
         names = {"given": "other.json", "beside": "run.json", "folder": "spec.json"}
-        (tmp_path / names[place]).write_text(model.spec.to_json())
+        (tmp_path / names[place]).write_text(model.spec.to_json(), encoding="utf-8")
         spec_path = tmp_path / "other.json" if place == "given" else None
     torch.save(content, tmp_path / "run.pt")
     assert load_checkpoint(tmp_path / "run.pt", spec_path=spec_path).spec == model.spec
@@ -195,7 +195,7 @@ def test_a_checkpoint_that_carries_code_is_refused_without_running_it(
     content = {"state_dict": model.state_dict(), "extra": Payload(tmp_path / "mark")}
     path = tmp_path / "run.pt"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    path.with_suffix(".json").write_text(model.spec.to_json())
+    path.with_suffix(".json").write_text(model.spec.to_json(), encoding="utf-8")
     with pytest.raises(UnsafeError, match=r"carries code or objects.*mkdir") as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
@@ -275,7 +275,7 @@ def test_weights_without_a_spec_are_refused(model: FgmClip, tmp_path: Path) -> N
         load_checkpoint(tmp_path / "run.pt")
     with pytest.raises(NoSpecError, match=r"gone\.json"):
         load_checkpoint(tmp_path / "run.pt", spec_path=tmp_path / "gone.json")
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     with pytest.raises(SpecError):
         load_checkpoint(tmp_path / "run.pt")
 

@@ -36,8 +36,10 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for part in PARTS:
         path = site / "pytriton" / "tritonserver" / part
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
-    (site / "pytriton" / "__init__.py").write_text("raise RuntimeError('imported')")
+        path.write_text("", encoding="utf-8")
+    (site / "pytriton" / "__init__.py").write_text(
+        "raise RuntimeError('imported')", encoding="utf-8"
+    )
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.delitem(sys.modules, "pytriton", raising=False)
@@ -72,7 +74,7 @@ def test_a_server_on_path_comes_first_and_keeps_its_own_backends(
 ) -> None:
     program = tmp_path / "container" / "tritonserver"
     program.parent.mkdir()
-    program.write_text("#!/bin/sh\n")
+    program.write_text("#!/bin/sh\n", encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent))
     found = find_tritonserver()
@@ -93,7 +95,7 @@ def test_without_any_server_the_remedy_is_named(
 def test_steps_import_neither_pydantic_nor_the_client(module: str) -> None:
     heavy = "{'pydantic', 'tritonclient', 'grpc', 'google', 'rich', 'torch'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert result.stdout.strip() == "[]", result.stderr
 
 
@@ -117,7 +119,7 @@ def test_a_directory_without_ensembles_is_refused(tmp_path: Path, wheel: Path) -
     with pytest.raises(RepositoryError, match="fgmclip export"), EmbeddedServer(tmp_path / "none"):
         pass
     (tmp_path / "step").mkdir()
-    (tmp_path / "step" / "config.pbtxt").write_text('backend: "python"')
+    (tmp_path / "step" / "config.pbtxt").write_text('backend: "python"', encoding="utf-8")
     with pytest.raises(RepositoryError, match="at least one ensemble"), EmbeddedServer(tmp_path):
         pass
 

@@ -30,7 +30,7 @@ At:
 
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "triton.log"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

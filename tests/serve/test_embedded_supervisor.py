@@ -72,7 +72,7 @@ class Supervised:
 def directory(tmp_path: Path) -> Path:
     path = tmp_path / "server"
     path.mkdir()
-    (path / "triton.log").write_text("log")
+    (path / "triton.log").write_text("log", encoding="utf-8")
     return path
 
 

@@ -370,7 +370,10 @@ def test_importing_the_steps_imports_neither_pycuda_nor_torch() -> None:
         "sys.exit(' '.join({'pycuda', 'torch', 'pydantic'} & set(sys.modules)) or None)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
 

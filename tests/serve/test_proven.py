@@ -74,7 +74,7 @@ def recipe(graph: Path) -> Recipe:
         onnx_sha256=file_sha256(graph),
         model_tag="0123456789abcdef",
     )
-    graph.with_name("recipe.json").write_text(made.to_json())
+    graph.with_name("recipe.json").write_text(made.to_json(), encoding="utf-8")
     return made
 
 
@@ -105,7 +105,7 @@ def prove(cache: Path, recipe: Recipe, data: bytes, key: str = "key", **changes:
         reason="",
     )
     path = proof_file(engine, recipe.part, recipe.model_tag)
-    path.write_text(replace(proof, **changes).to_json())
+    path.write_text(replace(proof, **changes).to_json(), encoding="utf-8")
     return engine
 
 
@@ -216,7 +216,7 @@ def test_a_damaged_proof_proves_nothing(
     graph: Path, recipe: Recipe, cache: Path, text: str
 ) -> None:
     engine = prove(cache, recipe, plan())
-    proof_file(engine, recipe.part, recipe.model_tag).write_text(text)
+    proof_file(engine, recipe.part, recipe.model_tag).write_text(text, encoding="utf-8")
     assert choose_engine(graph, recipe, HERE, cache).engine is None
 
 
@@ -330,6 +330,9 @@ def test_choosing_needs_nothing_but_the_standard_library_and_numpy() -> None:
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr

@@ -24,8 +24,8 @@ RECIPE = Recipe(
 
 def test_a_recipe_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
-    path.write_text(RECIPE.to_json())
-    assert json.loads(path.read_text())["format"] == 1
+    path.write_text(RECIPE.to_json(), encoding="utf-8")
+    assert json.loads(path.read_text(encoding="utf-8"))["format"] == 1
     assert read_recipe(path) == RECIPE
 
 
@@ -49,7 +49,7 @@ def test_a_wrong_field_is_told_with_the_file_and_the_remedy(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "recipe.json"
-    path.write_text(json.dumps(json.loads(RECIPE.to_json()) | change))
+    path.write_text(json.dumps(json.loads(RECIPE.to_json()) | change), encoding="utf-8")
     with pytest.raises(ValueError, match=rf"recipe\.json: {message}"):
         read_recipe(path)
 
@@ -57,7 +57,7 @@ def test_a_wrong_field_is_told_with_the_file_and_the_remedy(
 @pytest.mark.parametrize("text", ["", "[]", "null", "{"])
 def test_what_is_no_recipe_is_told(tmp_path: Path, text: str) -> None:
     path = tmp_path / "recipe.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="export the release again"):
         read_recipe(path)
     with pytest.raises(ValueError, match=r"missing\.json: expected a recipe"):

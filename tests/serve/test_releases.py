@@ -25,7 +25,8 @@ def activate(repository: Path, release: int) -> None:
         (repository / name).mkdir(exist_ok=True)
         (repository / name / "config.pbtxt").write_text(
             f'name: "{name}" platform: "ensemble" ensemble_scheduling '
-            f'{{ step [ {{ model_name: "step__r{release}" model_version: -1 }} ] }}'
+            f'{{ step [ {{ model_name: "step__r{release}" model_version: -1 }} ] }}',
+            encoding="utf-8",
         )
 
 
@@ -48,7 +49,7 @@ class PlayedServer:
         if model in self.refuses:
             raise Refused("out of memory")
         if model in ENSEMBLES:
-            text = config or (self.repository / model / "config.pbtxt").read_text()
+            text = config or (self.repository / model / "config.pbtxt").read_text(encoding="utf-8")
             self.serves[model] = next(word for word in _words(text) if "step__r" in word)
 
     def prove(

@@ -121,5 +121,5 @@ del second
 signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
 signal.raise_signal(signal.SIGUSR1)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8")
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -34,7 +34,7 @@ def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path: Path) -
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / f"{TEMPORARY}1-ab-a.txt").write_text("half")
-    (tmp_path / "a.txt").write_text("whole")
+    (tmp_path / f"{TEMPORARY}1-ab-a.txt").write_text("half", encoding="utf-8")
+    (tmp_path / "a.txt").write_text("whole", encoding="utf-8")
     remove_temporaries(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

@@ -68,7 +68,7 @@ def squares_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_video(folder / name, step=-3 if index % 2 else 3, seed=index)
         lines.append(f"{name},{label},g{index // 2}")
     path = folder / "index.csv"
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 

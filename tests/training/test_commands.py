@@ -24,7 +24,7 @@ def test_a_checkpoint_is_written_and_evaluated(
     squares_csv: Path, tiny_spec: ModelSpec, workshop: Workshop, tmp_path: Path
 ) -> None:
     spec_file = tmp_path / "spec.json"
-    spec_file.write_text(tiny_spec.to_json())
+    spec_file.write_text(tiny_spec.to_json(), encoding="utf-8")
     out = tmp_path / "models" / "tiny.safetensors"
     said: list[str] = []
     train(squares_csv, out, workshop=workshop, settings=SHORT, spec_file=spec_file, say=said.append)
@@ -80,7 +80,7 @@ def test_labels_that_a_spec_file_does_not_name_are_refused(
 ) -> None:
     spec = tiny_spec.replace(classes=(ClassSpec(name="up"), ClassSpec(name="right")))
     spec_file = tmp_path / "spec.json"
-    spec_file.write_text(spec.to_json())
+    spec_file.write_text(spec.to_json(), encoding="utf-8")
     with pytest.raises(DatasetError, match="labels left are not among"):
         train(
             squares_csv,
@@ -122,7 +122,7 @@ def test_cross_validation_names_every_video_by_a_model_that_never_saw_its_group(
     assert len(result.total.predictions) == len(squares)
     assert {item.path for item in result.total.predictions} == {v.path for v in squares.videos}
     assert joined(result.baseline).top1 == 1.0
-    written = json.loads((tmp_path / "crossval.json").read_text())
+    written = json.loads((tmp_path / "crossval.json").read_text(encoding="utf-8"))
     assert written["total"]["top1"] == result.total.top1
     assert len(said) == 2
     for fold, checkpoint in zip(result.folds, result.checkpoints, strict=True):

@@ -70,7 +70,9 @@ def test_a_folder_of_classes_is_a_data_set(tmp_path: Path) -> None:
 def test_a_csv_gives_groups_or_each_video_its_own(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).touch()
-    (tmp_path / "x.csv").write_text("label,group,path,note\nwalk,s1,a.mp4,x\njump,,b.mp4,y\n")
+    (tmp_path / "x.csv").write_text(
+        "label,group,path,note\nwalk,s1,a.mp4,x\njump,,b.mp4,y\n", encoding="utf-8"
+    )
     dataset = read_dataset(tmp_path / "x.csv")
     assert [(v.label, v.group) for v in dataset.videos] == [("walk", "s1"), ("jump", "b.mp4")]
     assert dataset.labels == ("jump", "walk")
@@ -89,7 +91,7 @@ def test_a_csv_gives_groups_or_each_video_its_own(tmp_path: Path) -> None:
 )
 def test_a_wrong_csv_is_refused_with_the_cause(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.mp4").touch()
-    (tmp_path / "x.csv").write_text(text)
+    (tmp_path / "x.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DatasetError, match=message):
         read_dataset(tmp_path / "x.csv")
 

@@ -92,7 +92,7 @@ def test_a_run_taken_up_again_equals_one_that_was_never_stopped(
     assert resumed == records
     assert _same_weights(whole, again)
     assert not _same_weights(whole, stopped)
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
 
 

@@ -350,14 +350,14 @@ def test_a_video_of_one_pixel_is_too_small_for_nv12_only(write_video: WriteVideo
 def test_what_is_not_a_video_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "empty.mp4").touch()
-    (tmp_path / "text.txt").write_text("hello world\n" * 100)
-    (tmp_path / "text.mp4").write_text("hello world\n" * 100)
+    (tmp_path / "text.txt").write_text("hello world\n" * 100, encoding="utf-8")
+    (tmp_path / "text.mp4").write_text("hello world\n" * 100, encoding="utf-8")
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
     with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
         sound.setparams((1, 2, 8000, 0, "NONE", ""))
         sound.writeframes(bytes(8000))
     (tmp_path / "list.m3u8").write_text(
-        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n"
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n", encoding="utf-8"
     )
     expected = {
         "folder.mp4": "is a folder",

@@ -267,7 +267,8 @@ def test_a_stream_cannot_make_ffmpeg_open_a_file_of_this_host(
     playlist = tmp_path / "list.m3u8"
     playlist.write_text(
         "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n"
-        f"#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n"
+        f"#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n",
+        encoding="utf-8",
     )
     with pytest.raises((LiveSourceError, NotAVideoError)):
         next(read_live(serve_file(playlist), layout="rgb", stall_seconds=2.0))

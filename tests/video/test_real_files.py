@@ -94,7 +94,7 @@ def test_the_bugged_avi_is_evenly_timed(test_data: Path) -> None:
 
 
 def test_real_clips_have_as_many_frames_as_listed(test_data: Path) -> None:
-    with (test_data / "index.csv").open(newline="") as table:
+    with (test_data / "index.csv").open(newline="", encoding="utf-8") as table:
         rows = [row for row in csv.DictReader(table) if row["file"].startswith("clips/")]
     datasets = sorted({row["dataset"] for row in rows})
     chosen = [row for name in datasets for row in [r for r in rows if r["dataset"] == name][:2]]

@@ -180,7 +180,7 @@ def test_files_are_listed_and_hold_the_rendered_pictures(
     assert [(clip.label, clip.seed) for clip in clips] == [
         (action, seed) for action in ("sit_down", "wave") for seed in (7, 8)
     ]
-    with (folder / "index.csv").open(newline="") as stream:
+    with (folder / "index.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert [(folder / row["path"], row["label"], int(row["seed"])) for row in rows] == [
         (clip.path, clip.label, clip.seed) for clip in clips
@@ -253,7 +253,7 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SampleError, match="0 or more, got -1"):
         generate_samples(tmp_path, per_class=1, seed=-1)
     assert not list(tmp_path.iterdir())
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(SampleError, match="cannot be written"):
         generate_samples(tmp_path / "file", per_class=1, seed=0, actions=("clap",))
 

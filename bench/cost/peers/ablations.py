@@ -161,7 +161,7 @@ def _release_engines(plan: Plan) -> dict[ModelPart, _Engine]:
     found: dict[ModelPart, _Engine] = {}
     for index, part in enumerate(parts):
         folder = plan.repository.resolve() / step_name(part, plan.release)
-        config = parse_config((folder / "config.pbtxt").read_text())
+        config = parse_config((folder / "config.pbtxt").read_text(encoding="utf-8"))
         options = {key: value.string_value for key, value in config.parameters.items()}
         how = _HOWS.get(options.pop("runtime", ""))
         if how is None:

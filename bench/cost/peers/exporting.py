@@ -47,7 +47,9 @@ def make(build: Mapping[str, Any], folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as scratch:
         made = Path(scratch) / "made"
         made.mkdir()
-        (made / COUNTS_FILE).write_text(json.dumps(_write(build, made / GRAPH_FILE)))
+        (made / COUNTS_FILE).write_text(
+            json.dumps(_write(build, made / GRAPH_FILE)), encoding="utf-8"
+        )
         if not folder.exists():
             made.rename(folder)
 
@@ -128,7 +130,7 @@ def _parameters(module: nn.Module) -> int:
 def main() -> None:
     """Make what the standard input lists."""
     # Libraries print what they please; the pipe is for answers alone.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
 
     def say(answer: dict[str, str]) -> None:

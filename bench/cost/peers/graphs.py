@@ -153,13 +153,14 @@ def _make(missing: Mapping[Definition, Path], report: Report) -> dict[str, str]:
         for one, folder in missing.items()
     ]
     failed = dict.fromkeys(map(str, missing.values()), "")
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", _EXPORTING],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -195,7 +196,7 @@ def _is_made(folder: Path) -> bool:
 
 
 def _read(folder: Path) -> Graph:
-    counts = json.loads((folder / COUNTS_FILE).read_text())
+    counts = json.loads((folder / COUNTS_FILE).read_text(encoding="utf-8"))
     return Graph(folder / GRAPH_FILE, counts["parameters"], counts["multiply_adds"])
 
 

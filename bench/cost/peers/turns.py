@@ -45,7 +45,7 @@ def take_turns(prepare: Callable[[dict[str, Any]], Ready]) -> None:
     """
     folder = Path(sys.argv[1])
     # Libraries print what they please; the pipe is for answers alone.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
 
     def say(answer: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ def take_turns(prepare: Callable[[dict[str, Any]], Ready]) -> None:
 
     frames = np.load(folder / FRAMES_FILE)
     try:
-        ready = prepare(json.loads((folder / TASK_FILE).read_text()))
+        ready = prepare(json.loads((folder / TASK_FILE).read_text(encoding="utf-8")))
         say({"milliseconds": timed(ready, frames)})
         for _ in sys.stdin:
             say({"milliseconds": timed(ready, frames)})

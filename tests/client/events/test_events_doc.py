@@ -17,7 +17,7 @@ from fgmclip.client.sinks.mqtt_topics import event_payload, slug
 from fgmclip.client.sinks.signature import DELIVERY_HEADER, SIGNATURE_HEADER
 from fgmclip.client.sinks.webhook import RETRIED
 
-TEXT = (Path(__file__).resolve().parents[3] / "docs" / "events.md").read_text()
+TEXT = (Path(__file__).resolve().parents[3] / "docs" / "events.md").read_text(encoding="utf-8")
 EVENT = Event("i", "c", None, "l", 0, None, 1, 0, "open", "wall", "m")
 
 

@@ -159,7 +159,10 @@ def test_a_second_gateway_is_refused_and_so_is_what_is_no_outbox(
         "except OSError as error: sys.exit(f'{type(error).__name__}: {error}')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
     )
     assert "OutboxInUseError" in done.stderr
     assert "another gateway" in done.stderr
@@ -242,7 +245,7 @@ def test_messages_that_a_sink_refused_are_kept_within_bounds(
 
 def damage(path: Path, how: str) -> None:
     if how == "text":
-        path.write_text("not a database at all, " * 1000)
+        path.write_text("not a database at all, " * 1000, encoding="utf-8")
     else:
         data = bytearray(path.read_bytes())
         data[4096 : len(data)] = random.Random(0).randbytes(len(data) - 4096)
@@ -318,8 +321,8 @@ def test_a_full_disk_refuses_and_the_end_of_an_event_is_made_up_for(path: Path) 
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(path), str(Path(__file__).parent)],
         capture_output=True,
-        text=True,
         check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -416,9 +419,9 @@ def test_what_was_accepted_survives_kill_9(path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CRASHES, str(path), str(Path(__file__).parent)],
         capture_output=True,
-        text=True,
         check=False,
         timeout=60,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     accepted, missing, there = map(int, done.stdout.split())

@@ -15,7 +15,7 @@ BOX = [0, 0, 10, 20.5]
 
 
 def write(path: Path, *entries: object) -> Path:
-    path.write_text("\n".join(json.dumps(entry) for entry in entries) + "\n")
+    path.write_text("\n".join(json.dumps(entry) for entry in entries) + "\n", encoding="utf-8")
     return path
 
 
@@ -40,7 +40,7 @@ def test_the_nearest_entry_within_half_a_step_counts(tmp_path: Path) -> None:
 
 def test_an_empty_file_has_no_tracks(tmp_path: Path) -> None:
     path = tmp_path / "b.jsonl"
-    path.write_text("\n\n")
+    path.write_text("\n\n", encoding="utf-8")
     with BoxesFile(path, 0.125) as boxes:
         assert boxes.at(0.0) == {}
 
@@ -64,7 +64,7 @@ def test_a_wrong_line_is_named(
 ) -> None:
     monkeypatch.setattr(boxes_module, "LONGEST_LINE", 250)
     path = tmp_path / "b.jsonl"
-    path.write_text('{"time": 0, "boxes": {}}\n' + line + "\n")
+    path.write_text('{"time": 0, "boxes": {}}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(BoxesError) as raised, BoxesFile(path, 0.125) as boxes:
         boxes.at(5.0)
     assert said in str(raised.value)

@@ -42,7 +42,8 @@ def test_a_file_is_read_as_it_stands(tmp_path: Path) -> None:
         "  - {name: door, source: 'rtsp://user:${PASSWORD}@10.0.0.5/a', gate: {}}\n"
         "  - {name: hall, source: hall.mp4, start: 2026-11-24T10:00:00+01:00}\n"
         "events: {classes: {kick: {start: 0.7}, wave: null}}\n"
-        "sinks: {webhook: {url: 'https://example.com/?key=${PASSWORD}', secret: abc}}\n"
+        "sinks: {webhook: {url: 'https://example.com/?key=${PASSWORD}', secret: abc}}\n",
+        encoding="utf-8",
     )
     settings = check_config(read_config(file), str(file), {"PASSWORD": "hunter2"})
     assert settings.cameras[0].source.get_secret_value() == "rtsp://user:hunter2@10.0.0.5/a"
@@ -114,7 +115,7 @@ def test_a_variable_stands_for_text_not_for_more_variables() -> None:
 )
 def test_a_file_that_is_not_ours_is_refused(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "watch.yaml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message) as caught:
         read_config(file)
     assert "hunter2" not in str(caught.value)
@@ -126,9 +127,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_document_is_valid(tmp_path: Path) -> None:
-    document = (Path(__file__).parents[3] / "docs" / "watch.md").read_text()
+    document = (Path(__file__).parents[3] / "docs" / "watch.md").read_text(encoding="utf-8")
     file = tmp_path / "watch.yaml"
-    file.write_text(document.partition("```yaml\n")[2].partition("```")[0])
+    file.write_text(document.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
     passwords = dict.fromkeys(("DOOR_PASSWORD", "MQTT_PASSWORD", "WEBHOOK_KEY"), "hunter2")
     settings = check_config(read_config(file), "watch.yaml", passwords)
     assert [camera.name for camera in settings.cameras] == ["door", "archive"]

@@ -146,16 +146,20 @@ def test_prometheus_takes_the_names(board: Board) -> None:
 def test_the_document_names_every_metric_and_no_other(board: Board) -> None:
     text = BoardMetrics(board).render()[0].decode()
     exposed = set(re.findall(r"^# TYPE (fgmclip_\w+)", text, re.MULTILINE))
-    documented = set(re.findall(r"^\| `(fgmclip_\w+)`", DOCUMENT.read_text(), re.MULTILINE))
+    documented = set(
+        re.findall(r"^\| `(fgmclip_\w+)`", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    )
     assert documented == exposed
 
 
 def test_prometheus_takes_the_example_rules(board: Board, tmp_path: Path) -> None:
-    (rules,) = re.findall(r"```yaml\n(groups:.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    (rules,) = re.findall(
+        r"```yaml\n(groups:.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL
+    )
     text = BoardMetrics(board).render()[0].decode()
     for name in set(re.findall(r"fgmclip_\w+", rules)):
         assert re.search(rf"^{name}[ {{]", text, re.MULTILINE), name
     file = tmp_path / "rules.yaml"
-    file.write_text(rules)
+    file.write_text(rules, encoding="utf-8")
     done = subprocess.run([promtool(), "check", "rules", str(file)], capture_output=True)
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()

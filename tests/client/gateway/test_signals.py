@@ -72,7 +72,9 @@ def test_a_reload_that_the_disk_refuses_ends_nothing(
 ) -> None:
     config = tmp_path / "watch.yaml"
     cameras = [{"name": "door", "source": "door.mp4"}]
-    config.write_text(json.dumps({"servers": {"urls": ["a:1"]}, "cameras": cameras}))
+    config.write_text(
+        json.dumps({"servers": {"urls": ["a:1"]}, "cameras": cameras}), encoding="utf-8"
+    )
     told = watch((), WatchArguments(config=config))
     assert told.waits == MOST_WAITS
     assert told.reloaded >= MOST_WAITS - 1

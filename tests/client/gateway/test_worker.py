@@ -216,7 +216,7 @@ def test_boxes_become_tracks(
     start_worker: StartWorker, write_recording: WriteRecording, tmp_path: Path
 ) -> None:
     boxes = tmp_path / "boxes.jsonl"
-    with boxes.open("w") as file:
+    with boxes.open("w", encoding="utf-8") as file:
         for i in range(5):
             entry = {"time": 0.5 + i / 10, "boxes": {"p1": [0, 0, 20, 20], "p2": [9, 9, 40, 40]}}
             file.write(json.dumps(entry) + "\n")
@@ -228,7 +228,7 @@ def test_boxes_become_tracks(
     assert tracks[1.25] == ()
     assert all(sample.rows == 2 for sample in samples if sample.tracks)
 
-    boxes.write_text("nonsense\n")
+    boxes.write_text("nonsense\n", encoding="utf-8")
     _, _, end = watch(start_worker(write_recording("a.mp4", 0.5), boxes=boxes))
     assert end.cause is not None
     assert "line 1" in end.cause
@@ -504,11 +504,14 @@ def test_no_worker_outlives_its_gateway(write_recording: WriteRecording, tmp_pat
         "    worker.start()\n"
         "    worker.next(30.0)\n"
         "    print(worker.pid, flush=True)\n"
-        "    time.sleep(600)\n"
+        "    time.sleep(600)\n",
+        encoding="utf-8",
     )
     path = write_recording("a.mp4", 30.0)
     gateway = subprocess.Popen(
-        [sys.executable, str(script), str(path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(script), str(path)],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     )
     assert gateway.stdout is not None
     worker = psutil.Process(int(gateway.stdout.readline()))

@@ -32,7 +32,9 @@ def sink(path: Path) -> Iterator[JsonLinesSink]:
 
 
 def events_in(path: Path) -> list[Event]:
-    return [Event.from_json(json.loads(line)) for line in path.read_text().splitlines()]
+    return [
+        Event.from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def test_events_are_lines_that_read_back(
@@ -43,16 +45,19 @@ def test_events_are_lines_that_read_back(
     sink.deliver([make_event(3)])
     assert path.read_bytes().count(b"\n") == 3
     assert events_in(path) == [*events, make_event(3)]
-    assert json.loads(path.read_text().splitlines()[2])["message_id"] == make_event(3).message_id
+    assert (
+        json.loads(path.read_text(encoding="utf-8").splitlines()[2])["message_id"]
+        == make_event(3).message_id
+    )
 
 
 def test_a_line_torn_by_a_crash_costs_that_line_alone(path: Path, make_event: MakeEvent) -> None:
-    path.write_text('{"id": "whole"}\n{"id": "to')
+    path.write_text('{"id": "whole"}\n{"id": "to', encoding="utf-8")
     sink = JsonLinesSink(path)
     sink.deliver([make_event()])
     sink.close()
-    assert path.read_text().splitlines()[:2] == ['{"id": "whole"}', '{"id": "to']
-    assert json.loads(path.read_text().splitlines()[2])["id"] == make_event().id
+    assert path.read_text(encoding="utf-8").splitlines()[:2] == ['{"id": "whole"}', '{"id": "to']
+    assert json.loads(path.read_text(encoding="utf-8").splitlines()[2])["id"] == make_event().id
 
 
 @pytest.mark.parametrize("how", ["moved", "removed", "emptied"])

@@ -97,7 +97,7 @@ def test_an_engine_is_built_once_and_again_when_it_is_damaged(
     again, reused = bench.build("motion_encoder", graphs["motion_encoder"], quiet)
     assert not reused
     assert engine.stat().st_size == again.engine_bytes == first.engine_bytes
-    report_file(engine).write_text("{}")
+    report_file(engine).write_text("{}", encoding="utf-8")
     assert not bench.build("motion_encoder", graphs["motion_encoder"], quiet)[1]
 
 
@@ -249,7 +249,7 @@ def test_an_engine_from_a_machine_without_a_gpu_is_proved_where_one_is(
     noting.information = inspected("Half")
     first, _ = Workbench(noting_library, FP16, L4, tmp_path).build("product", product, quiet)
     unproved = first.replace(inspected=False, built_precision=UNVERIFIED, gpu_here="")
-    report_file(Path(first.engine)).write_text(unproved.to_json())
+    report_file(Path(first.engine)).write_text(unproved.to_json(), encoding="utf-8")
     assert (
         Workbench(noting_library, FP16, L4, tmp_path)
         .build("product", product, quiet)[0]

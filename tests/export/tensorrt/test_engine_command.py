@@ -57,7 +57,7 @@ def rtx_repository(
     released = read_released(path)
     for part, recipe in released.recipes.items():
         file = released.version(part) / "recipe.json"
-        file.write_text(replace(recipe, library="rtx").to_json())
+        file.write_text(replace(recipe, library="rtx").to_json(), encoding="utf-8")
     return path
 
 
@@ -276,7 +276,10 @@ def test_an_engine_that_is_slower_than_onnx_runtime_is_refused(
 ) -> None:
     shutil.copytree(repository, tmp_path / "repository")
     thresholds = tmp_path / "repository" / "classify__r1" / "gate" / "thresholds.json"
-    thresholds.write_text(json.dumps(json.loads(thresholds.read_text()) | {"speedup": 1}))
+    thresholds.write_text(
+        json.dumps(json.loads(thresholds.read_text(encoding="utf-8")) | {"speedup": 1}),
+        encoding="utf-8",
+    )
     # As measured on a machine where only the fusion head's engine is slower.
     times = iter([[1.0, 2.0], [1.0, 2.0], [3.0, 2.0]])
     monkeypatch.setattr(proving, "take_turns", lambda runtimes, inputs: next(times))
@@ -307,7 +310,7 @@ def test_runtimes_take_turns_and_the_slow_one_is_told_from_the_quick_one() -> No
 def test_figures_are_for_machines(gpu: type[Engine], repository: Path, cache: Path) -> None:
     assert run(repository) == 0
     (path,) = cache.glob("*/fusion_head.*.proof.json")
-    proof = json.loads(path.read_text())
+    proof = json.loads(path.read_text(encoding="utf-8"))
     assert set(proof["figures"]) == {
         "milliseconds", "fallback_milliseconds", "fallback", "finite", "max_abs", "cosine",
         "identity", "chain",
@@ -415,8 +418,8 @@ def test_a_target_without_torch_can_build_and_judge(rtx_repository: Path) -> Non
     done = subprocess.run(
         [sys.executable, "-c", script, "engine", "build", str(rtx_repository), "--json"],
         capture_output=True,
-        text=True,
         check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "[]\n"

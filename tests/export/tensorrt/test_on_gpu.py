@@ -77,7 +77,7 @@ def test_a_release_is_built_judged_and_proven(
     released = read_released(source)
     for part, recipe in released.recipes.items():
         file = released.version(part) / "recipe.json"
-        file.write_text(replace(recipe, library=library.name).to_json())
+        file.write_text(replace(recipe, library=library.name).to_json(), encoding="utf-8")
     shown = build_release(source, sms=(), level=None, stages=lambda part: lambda stage, share: None)
     assert shown.refusal is None
     assert all(row["built_precision"] == "fp16" for row in shown.rows)

@@ -71,7 +71,7 @@ def stubs(tmp_path: Path) -> Path:
     for name in ("tensorrt", "tensorrt_bindings"):
         shutil.copytree(folder / name, tmp_path / "stubs" / name)
     path = tmp_path / "stubs" / "tensorrt_bindings" / "tensorrt.pyi"
-    path.write_text(repaired(path.read_text()))
+    path.write_text(repaired(path.read_text(encoding="utf-8")), encoding="utf-8")
     return tmp_path / "stubs"
 
 
@@ -92,16 +92,15 @@ def repaired(text: str) -> str:
 
 def test_the_protocols_fit_the_published_stubs(stubs: Path, tmp_path: Path) -> None:
     check = tmp_path / "check.py"
-    check.write_text(CHECK)
+    check.write_text(CHECK, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--no-incremental",
          "--follow-imports", "silent", str(check)],
         cwd=ROOT,
         env=os.environ | {"MYPYPATH": str(stubs)},
         capture_output=True,
-        text=True,
         check=False,
-    )  # fmt: skip
+    encoding="utf-8")  # fmt: skip
     # Errors inside the stubs are theirs.
     found = [line for line in done.stdout.splitlines() if line.startswith(f"{check}:")]
     errors = [line for line in found if ": error: " in line]

@@ -60,7 +60,7 @@ def prove(repository: Path, part: Part, cache: Path, key: str = "key") -> Path:
         passed=True,
         reason="",
     )
-    proof_file(engine, part, recipe.model_tag).write_text(proof.to_json())
+    proof_file(engine, part, recipe.model_tag).write_text(proof.to_json(), encoding="utf-8")
     return engine
 
 
@@ -68,7 +68,10 @@ def models(view: Path) -> dict[str, Any]:
     """Return the config of each model that Triton would find, parsed by its own protobuf."""
     # Triton takes every folder for a model, hidden ones too.
     folders = sorted(path for path in view.iterdir() if path.is_dir())
-    return {path.name: parse_config((path / "config.pbtxt").read_text()) for path in folders}
+    return {
+        path.name: parse_config((path / "config.pbtxt").read_text(encoding="utf-8"))
+        for path in folders
+    }
 
 
 def steps_of(view: Path) -> set[str]:
@@ -87,12 +90,14 @@ def test_where_nothing_is_proven_the_release_serves_as_it_is(
     configs = models(view)
     assert set(configs) == set(steps) | set(ENSEMBLES)
     for name, config in configs.items():
-        assert config == parse_config((repository / name / "config.pbtxt").read_text())
+        assert config == parse_config(
+            (repository / name / "config.pbtxt").read_text(encoding="utf-8")
+        )
         if name in steps:
             assert (view / name).resolve() == (repository / name).resolve()
             assert config.name == name
         else:
-            assert (view / name / "labels-r1.txt").read_text()
+            assert (view / name / "labels-r1.txt").read_text(encoding="utf-8")
             assert (view / name / "1").is_dir()
     for part in PARTS:
         step = steps[step_name(part, 1)]
@@ -109,7 +114,9 @@ def test_a_proven_engine_serves_by_the_tensorrt_backend(
     name = "clip_image_encoder__r1"
     config = models(view)[name]
     assert (config.backend, config.name) == ("tensorrt", name)
-    assert config == parse_config((repository / name / "configs" / "tensorrt.pbtxt").read_text())
+    assert config == parse_config(
+        (repository / name / "configs" / "tensorrt.pbtxt").read_text(encoding="utf-8")
+    )
     assert (view / name / "1" / "model.plan").resolve() == engine.resolve()
     # The graph is not there to be taken instead.
     assert [path.name for path in (view / name / "1").iterdir()] == ["model.plan"]
@@ -150,17 +157,19 @@ def test_a_view_follows_proofs_and_releases_and_keeps_no_leftovers(
 
 def publish_again(source: Path) -> None:
     """Make the one release of a repository its second, as a new export does."""
-    text = (source / "manifest-r1.json").read_text()
+    text = (source / "manifest-r1.json").read_text(encoding="utf-8")
     manifest = json.loads(text.replace("__r1", "__r2").replace("labels-r1", "labels-r2"))
     manifest["public"]["release"] = 2
     for name, config in manifest["ensembles"].items():
         renumbered = config.replace('\\"release\\":1,', '\\"release\\":2,')
         manifest["ensembles"][name] = renumbered
-        (source / name / "config.pbtxt").write_text(renumbered)
-    (source / "manifest-r2.json").write_text(json.dumps(manifest))
+        (source / name / "config.pbtxt").write_text(renumbered, encoding="utf-8")
+    (source / "manifest-r2.json").write_text(json.dumps(manifest), encoding="utf-8")
     for folder in source.glob("*__r1"):
         config = folder / "config.pbtxt"
-        config.write_text(config.read_text().replace("__r1", "__r2"))
+        config.write_text(
+            config.read_text(encoding="utf-8").replace("__r1", "__r2"), encoding="utf-8"
+        )
         folder.rename(source / folder.name.replace("__r1", "__r2"))
 
 
@@ -173,7 +182,8 @@ def test_until_it_is_renewed_a_view_stays_whole_while_a_release_is_published(
     before = {name: models(view)[name] for name in ENSEMBLES}
     publish_again(source)
     assert {
-        name: parse_config((view / name / "config.pbtxt").read_text()) for name in ENSEMBLES
+        name: parse_config((view / name / "config.pbtxt").read_text(encoding="utf-8"))
+        for name in ENSEMBLES
     } == before
 
 
@@ -215,9 +225,9 @@ def test_a_folder_that_is_no_view_is_left_alone(repository: Path, tmp_path: Path
 def test_a_release_of_another_target_needs_no_view(repository: Path, tmp_path: Path) -> None:
     source = tmp_path / "repository"
     shutil.copytree(repository, source)
-    manifest = json.loads((source / "manifest-r1.json").read_text())
+    manifest = json.loads((source / "manifest-r1.json").read_text(encoding="utf-8"))
     manifest["target"] = "rtx"
-    (source / "manifest-r1.json").write_text(json.dumps(manifest))
+    (source / "manifest-r1.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(RepositoryError, match="got r1 of rtx, which Triton serves as it is"):
         make_view(source, tmp_path / "view")
 

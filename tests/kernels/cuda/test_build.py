@@ -81,7 +81,7 @@ extern "C" __global__ void __launch_bounds__(64) twice(float* values) {
 
 def fake_nvcc(folder: Path, ending: str = f"cat <<'EOF'\n{LOG}EOF") -> Path:
     path = folder / "nvcc"
-    path.write_text(FAKE.format(folder=folder, ending=ending))
+    path.write_text(FAKE.format(folder=folder, ending=ending), encoding="utf-8")
     path.chmod(0o755)
     return path
 
@@ -116,7 +116,7 @@ def test_ptxas_is_understood() -> None:
 
 
 def test_launch_bounds_are_read_from_ptx(tmp_path: Path) -> None:
-    (tmp_path / "kernels.ptx").write_text(PTX)
+    (tmp_path / "kernels.ptx").write_text(PTX, encoding="utf-8")
     assert read_max_threads(tmp_path) == {"motion_f32": 512, "resize": 256}
 
 
@@ -157,7 +157,7 @@ def test_without_a_compiler_the_remedy_is_named(nowhere: Path) -> None:
 
 def test_something_else_is_no_compiler(tmp_path: Path) -> None:
     path = tmp_path / "nvcc"
-    path.write_text("#!/bin/sh\necho hello\n")
+    path.write_text("#!/bin/sh\necho hello\n", encoding="utf-8")
     path.chmod(0o755)
     with pytest.raises(BuildError, match="expected an nvcc, got 'hello' from --version"):
         probe_nvcc(path)
@@ -176,7 +176,7 @@ def test_an_older_compiler_makes_what_it_knows(tmp_path: Path) -> None:
     assert built.record.virtual == ("compute_75", "compute_90")
     assert built.record.left_out == ("sm_89", "sm_100", "sm_120")
     assert built.record.compiler == "12.4.131"
-    asked = (tmp_path / "asked").read_text()
+    asked = (tmp_path / "asked").read_text(encoding="utf-8")
     for words in (
         "-fatbin",
         "--fmad=false",
@@ -222,7 +222,7 @@ def test_a_failed_build_says_why_and_leaves_the_old_binary(tmp_path: Path) -> No
 
 def test_a_small_kernel_is_built_for_every_architecture(nvcc: Nvcc, tmp_path: Path) -> None:
     source = tmp_path / "kernels.cu"
-    source.write_text(SMALL)
+    source.write_text(SMALL, encoding="utf-8")
     built = build_binary(source=source, nvcc=nvcc, out=tmp_path / "kernels.fatbin")
     wanted = tuple(name for name in ARCHITECTURES if name in nvcc.codes)
     assert built.record.architectures == wanted
@@ -234,13 +234,13 @@ def test_a_small_kernel_is_built_for_every_architecture(nvcc: Nvcc, tmp_path: Pa
     cuobjdump = shutil.which("cuobjdump")
     if cuobjdump is not None:
         command = [cuobjdump, "--list-elf", "--list-ptx", str(built.path)]
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(command, capture_output=True, check=True, encoding="utf-8").stdout
         assert all(f"{name}." in listed for name in wanted)
 
 
 def test_a_source_that_is_wrong_is_reported(nvcc: Nvcc, tmp_path: Path) -> None:
     source = tmp_path / "kernels.cu"
-    source.write_text("__global__ void broken() { undeclared = 1; }")
+    source.write_text("__global__ void broken() { undeclared = 1; }", encoding="utf-8")
     with pytest.raises(BuildError, match="undeclared") as caught:
         build_binary(source=source, nvcc=nvcc, out=tmp_path / "kernels.fatbin")
     assert "undeclared" in caught.value.log
@@ -277,8 +277,8 @@ def test_a_wheel_builds_it_with_the_standard_library_alone(tmp_path: Path) -> No
         [sys.executable, "-S", "-m", "fgmclip.kernels.cuda.build", "--out", str(out)],
         env={"PYTHONPATH": str(root), "PATH": f"{tmp_path}:/usr/bin:/bin"},
         capture_output=True,
-        text=True,
         check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{out}: sm_75, sm_80, sm_86, sm_90, compute_75, compute_90\n"

@@ -30,7 +30,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     """Return where the binary may lie, beside the module and in the cache, for a source of ours."""
     source = tmp_path / "csrc" / "cuda" / "kernels.cu"
     source.parent.mkdir(parents=True)
-    source.write_text("// nothing")
+    source.write_text("// nothing", encoding="utf-8")
     monkeypatch.setattr(module, "SOURCE", source)
     monkeypatch.setattr(module, "__file__", str(tmp_path / "cuda" / "binary.py"))
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
@@ -46,7 +46,7 @@ def put(path: Path, binary: FatBinary, *, source: str | None = None) -> BinaryRe
         source_sha256=source or source_hash(module.SOURCE),
         binary_sha256=hashlib.sha256(b"a fat binary").hexdigest(),
     )
-    record_path(path).write_text(record.to_json())
+    record_path(path).write_text(record.to_json(), encoding="utf-8")
     return record
 
 
@@ -74,9 +74,9 @@ def test_one_of_an_older_source_is_passed_over(
 def test_the_cache_keeps_the_binary_of_each_source(places: tuple[Path, Path]) -> None:
     before = places[1]
     header = module.SOURCE.with_name("resize.cuh")
-    header.write_text("// a header")
+    header.write_text("// a header", encoding="utf-8")
     with_header = cache_path(source_hash(module.SOURCE))
-    header.write_text("// another")
+    header.write_text("// another", encoding="utf-8")
     assert len({before, with_header, cache_path(source_hash(module.SOURCE))}) == 3
     assert before.parent.parent == with_header.parent.parent
 
@@ -125,11 +125,11 @@ def test_a_binary_that_is_not_whole_is_refused(
         read_binary(cached)
     put(cached, binary)
     for text in ("", "{}", "[]", "{", json.dumps({"format": 99})):
-        record_path(cached).write_text(text)
+        record_path(cached).write_text(text, encoding="utf-8")
         with pytest.raises(BuildError, match="without a readable record"):
             read_binary(cached)
     unknown = json.loads(record.to_json()) | {"colour": "red"}
-    record_path(cached).write_text(json.dumps(unknown))
+    record_path(cached).write_text(json.dumps(unknown), encoding="utf-8")
     with pytest.raises(BuildError, match="without a readable record"):
         read_binary(cached)
     record_path(cached).unlink()

@@ -188,7 +188,10 @@ def test_python_ends_well_while_somebody_still_reads() -> None:
         "builtins.kept = np.from_dlpack(P()); also = np.from_dlpack(P()); loose = to_capsule(t)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
     )
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -48,7 +48,7 @@ def nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return a stand-in for nvcc, and keep what it makes out of the user's cache."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     path = tmp_path / "nvcc"
-    path.write_text(NVCC)
+    path.write_text(NVCC, encoding="utf-8")
     path.chmod(0o755)
     return str(path)
 

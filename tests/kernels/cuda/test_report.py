@@ -80,7 +80,7 @@ def header_folder() -> Path:
 
 
 def test_occupancy_is_what_nvidias_header_says(tmp_path: Path) -> None:
-    (tmp_path / "ask.cpp").write_text(PROGRAM)
+    (tmp_path / "ask.cpp").write_text(PROGRAM, encoding="utf-8")
     command = ["g++", "-w", "-isystem", str(header_folder()), "ask.cpp", "-o", "ask"]
     subprocess.run(command, cwd=tmp_path, check=True)
     questions = [
@@ -99,7 +99,11 @@ def test_occupancy_is_what_nvidias_header_says(tmp_path: Path) -> None:
         device = (*capability_of(name), limits.threads, limits.shared, limits.reserved)
         lines.append(" ".join(map(str, (*device, *question))))
     done = subprocess.run(
-        [tmp_path / "ask"], input="\n".join(lines), capture_output=True, text=True, check=True
+        [tmp_path / "ask"],
+        input="\n".join(lines),
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
     )
     answers = done.stdout.splitlines()
     assert len(answers) == len(questions) > 1000

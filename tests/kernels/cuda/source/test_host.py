@@ -158,7 +158,7 @@ def test_what_the_compiler_says_is_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (tmp_path / "broken.cu").write_text("int answer = question;")
+    (tmp_path / "broken.cu").write_text("int answer = question;", encoding="utf-8")
     with pytest.raises(KernelError, match="question"):
         HostDevice(source=tmp_path / "broken.cu", kernels=())
 

@@ -27,8 +27,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> str:
     done = subprocess.run(
         [*files, *FLAGS, *codes, "-Xptxas", "-v", "--threads", "2", "-Werror", "all-warnings"],
         capture_output=True,
-        text=True,
         check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -31,7 +31,10 @@ def runtime(name: str) -> str:
     if cxx is None:
         pytest.skip("NO C++ COMPILER: the CUDA source ran without sanitizers")
     found = subprocess.run(
-        [cxx, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        [cxx, f"-print-file-name={name}"],
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
     ).stdout.strip()
     if not Path(found).is_absolute():
         pytest.skip(f"NO {name}: the CUDA source ran without sanitizers; install it beside {cxx}")
@@ -51,7 +54,11 @@ def sanitized(*arguments: str) -> subprocess.CompletedProcess[str]:
         "OPENBLAS_NUM_THREADS": "1",
     }
     return subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        env=environment,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
     )
 
 

@@ -79,7 +79,11 @@ def test_every_barrier_is_needed() -> None:
     It may also write anywhere: this file, run as a script, does it in a process for each barrier.
     """
     done = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, __file__],
+        capture_output=True,
+        check=True,
+        timeout=120,
+        encoding="utf-8",
     )
     missed = json.loads(done.stdout)
     # Fewer would mean that the work above does not reach them.
