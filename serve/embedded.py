@@ -215,7 +215,7 @@ class EmbeddedServer:
 
     def wanted_steps(self) -> Collection[str]:
         """Return the steps that have to run; for the guard."""
-        return self._releases.steps
+        return self._releases.needed
 
     def start_again(self, attempt: int) -> None:
         """End what is left of the server and start it anew; for the guard.

@@ -161,10 +161,12 @@ class TritonProcess:
     def reason(self) -> str:
         """Return why it failed in one line: a signal, or Triton's words; empty without a cause."""
         status = self._process.poll()
-        if status is not None and status > 128:
+        # A negative one is the supervisor's own.
+        number = 0 if status is None else max(status - 128, -status)
+        if number > 0:
             # It had no time to say anything, and what the log holds has other reasons.
             with contextlib.suppress(ValueError):
-                return f"killed by signal {status - 128} ({signal.Signals(status - 128).name})"
+                return f"killed by signal {number} ({signal.Signals(number).name})"
         said = failure(self._installation.log, self._since)
         ended = "" if status is None else f"exit status {status}"
         return self._installation.own_words(said) or ended

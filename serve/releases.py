@@ -81,6 +81,11 @@ class Releases:
         """
         return tuple(self._loaded)
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The steps that the ensembles name: those of a release that is only being tried may go."""
+        return tuple(steps_of(tuple(self._served.values())))
+
     def read(self) -> None:
         """Take what the repository holds now for what is served, before a server is started.
 
