@@ -13,7 +13,6 @@ import argparse
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from fgmclip.bench.frames import moving_frames
 from fgmclip.bench.machine import describe_machine
 from fgmclip.bench.rig import Part, RigError
 from fgmclip.bench.rig import triton as served
+from fgmclip.bench.rtsp_camera import free_port
 from fgmclip.client import ActionClient, ClientError, StreamClient, StreamDecision, Timeouts
 from fgmclip.client.endpoints.pool import EndpointPool
 from fgmclip.export.demo import demo_repository
@@ -372,12 +372,6 @@ def _hammering(
             thread.join()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def measure(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any], list[Bar]]:
     """Do everything and return the outcomes and bars."""
     share = 0.1 if arguments.quick else 1.0
@@ -389,7 +383,7 @@ def measure(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, 
         servers = []
         for name in ("a", "b"):
             (folder / name).mkdir()
-            port = _free_port()
+            port = free_port()
             part = stack.enter_context(served(repository, port, folder / name))
             servers.append(Server(part, port, folder / name / "triton.log"))
             servers[-1].back(time.monotonic())

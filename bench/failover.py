@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
@@ -33,6 +33,8 @@ from fgmclip.bench.bars import REGRESSION, Bar, bars_table
 from fgmclip.bench.frames import moving_frames
 from fgmclip.bench.machine import describe_machine
 from fgmclip.bench.overhead import SIZES
+from fgmclip.bench.rig import triton
+from fgmclip.bench.rtsp_camera import free_port
 from fgmclip.client import ActionClient, ClientError, StreamClient, StreamDecision
 from fgmclip.client.endpoints.endpoint import EndpointStatus
 from fgmclip.client.endpoints.pool import EndpointPool, rank
@@ -221,10 +223,14 @@ def _run(
         with console.status("exporting the demo"):
             repository = arguments.repository or demo_repository()
         with console.status("starting two servers"):
-            stays, dies = (stack.enter_context(EmbeddedServer(repository)) for _ in range(2))
-        victim = _process_of(dies)
-        pool = stack.enter_context(EndpointPool((stays.url, dies.url)))
-        names = _names((stays.url, dies.url), arguments.cameras)
+            stays = stack.enter_context(EmbeddedServer(repository))
+            # In a process of its own: one that dies alone would be started again.
+            port = free_port()
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            victim = stack.enter_context(triton(repository, port, folder))
+        urls = (stays.url, f"127.0.0.1:{port}")
+        pool = stack.enter_context(EndpointPool(urls))
+        names = _names(urls, arguments.cameras)
         clients = [ActionClient(stays.url, transport=pool.transport(name)) for name in names]
         clip = clients[0].manifest.spec.clip
         frames = moving_frames(FRAMES, *SIZES["480p"])
@@ -254,7 +260,7 @@ def _run(
             patience = time.monotonic() + clip.window_seconds
             while not pool.status()[1].in_flight and time.monotonic() < patience:
                 time.sleep(0.0005)
-            victim.kill()
+            victim.kill_all()
             killed = time.monotonic()
             end = killed + SETTLED_SECONDS + after
             _wait(end, progress, task)
@@ -283,17 +289,6 @@ def _names(urls: tuple[str, str], cameras: int) -> list[str]:
     # In turn, so that neighbours in time are not at the same server.
     pairs = zip(first, second, strict=False)
     return [name for pair in pairs for name in pair][:cameras]
-
-
-def _process_of(server: EmbeddedServer) -> psutil.Process:
-    """Return the tritonserver itself, not what watches over it."""
-    port = server.url.rpartition(":")[2]
-    (process,) = (
-        child
-        for child in psutil.Process().children(recursive=True)
-        if child.name() == "tritonserver" and f"--grpc-port={port}" in child.cmdline()
-    )
-    return process
 
 
 def _wait(until: float, progress: Progress, task: Any) -> None:

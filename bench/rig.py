@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -98,6 +99,14 @@ class Part:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def kill_all(self) -> None:
+        """Kill its process and all that it started, so that nothing is left to start it again."""
+        started = psutil.Process(self.pid).children(recursive=True)
+        self.kill()
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def stop(self, seconds: float = 30.0) -> int:
         """End it as an operator does, and return its exit status."""
