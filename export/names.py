@@ -25,6 +25,7 @@ ENSEMBLES: tuple[str, ...] = ("fgm_clip", "fgm_clip_stream", "fgm_clip_edge")
 # No other step's name: what a release left is removed, and a model of someone else is none.
 _STEP = re.compile(rf"^(?:{'|'.join(STEPS)})__r(?P<release>[1-9][0-9]*)$")
 _MANIFEST = re.compile(r"^manifest-r(?P<release>[1-9][0-9]*)\.json$")
+_BESIDE = re.compile(r"^(?:gate-r(?P<gate>[1-9][0-9]*)\.md|labels-r(?P<labels>[1-9][0-9]*)\.txt)$")
 
 
 def step_name(step: str, release: int) -> str:
@@ -57,3 +58,9 @@ def manifest_release(name: str) -> int | None:
 def labels_name(release: int) -> str:
     """Return the file name of a release's labels inside an ensemble's folder."""
     return f"labels-r{release}.txt"
+
+
+def beside_release(name: str) -> int | None:
+    """Return the release of a gate report's or a labels file's name, or None if it is neither."""
+    match = _BESIDE.match(name)
+    return int(match["gate"] or match["labels"]) if match else None

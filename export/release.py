@@ -23,7 +23,7 @@ from fgmclip.export.gate_table import gate_markdown
 from fgmclip.export.graphs import check_graphs, parts_of
 from fgmclip.export.ladder.candidate import Candidate, Precision
 from fgmclip.export.manifest import PartCheck, ReleaseManifest, folder_hashes
-from fgmclip.export.names import ENSEMBLES, Part, gate_name
+from fgmclip.export.names import ENSEMBLES, Part
 from fgmclip.export.precision import (
     PrecisionRequest,
     plain_engines,
@@ -42,6 +42,7 @@ from fgmclip.model.onnx_graph import to_onnx
 from fgmclip.serve.steps.classify import class_logits
 from fgmclip.spec import Limits, ModelSpec, PublicManifest
 from fgmclip.spec.flow import FLOW_VERSION
+from fgmclip.storage.atomic import naming
 
 TOOLS = (
     "fgmclip", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "onnxscript", "open_clip_torch",
@@ -95,7 +96,8 @@ def export_release(
     Raises:
         GateError: A graph or the chain differs from PyTorch, or the precision that was asked for
             does not pass; nothing was published.
-        BusyError: Another process is publishing into the repository.
+        BusyError: Another process is publishing into the repository and does not end.
+        OSError: A disk is full or cannot be written; nothing was published, nothing stays.
         ExportError: The model's flow is another version's, or the CUDA kernels that the target
             needs were not built, or the target has no such precision, or its engine failed.
     """
@@ -110,10 +112,10 @@ def export_release(
         )
     library = open_builder(request.precision, sms) if target == "rtx" else None
     live = Repository(repository)
-    with live.lock(), tempfile.TemporaryDirectory() as scratch:
-        live.sweep()
-        release = live.next_release()
-        proven = _prove(model, request, target, Path(scratch), report, detail)
+    with live.reserve() as reserved, tempfile.TemporaryDirectory() as folder:
+        release, scratch = reserved.release, Path(folder)
+        with naming(scratch):
+            proven = _prove(model, request, target, scratch, report, detail)
         tags = tag_text(proven.engines)
         public = PublicManifest(
             release=release,
@@ -125,13 +127,12 @@ def export_release(
             limits=Limits(),
         )
         report("write steps")
-        live.staging.mkdir(parents=True)
-        writer = StepWriter(model, public, target, proven.engines, proven.gate, live.staging)
+        writer = StepWriter(model, public, target, proven.engines, proven.gate, reserved.steps)
         settings = writer.write()
         built: list[EngineReport] = []
         if engine_library(target) and proven.judged is not None:
-            folder = writer.version("classify").parent / GATE_FOLDER
-            write_gate_folder(folder, proven.judged, request.thresholds, request.trained)
+            clips = writer.version("classify").parent / GATE_FOLDER
+            write_gate_folder(clips, proven.judged, request.thresholds, request.trained)
             for part in proven.engines:
                 report(f"engine {part}")
                 version = writer.version(part)
@@ -149,8 +150,8 @@ def export_release(
             tools=_versions(),
             files={
                 name: digest
-                for folder in sorted(live.staging.iterdir())
-                for name, digest in folder_hashes(folder, folder.name).items()
+                for step in sorted(reserved.steps.iterdir())
+                for name, digest in folder_hashes(step, step.name).items()
             },
             ensembles={
                 name: format_config(
@@ -164,12 +165,10 @@ def export_release(
             engines=tuple(built),
             settings=settings,
         )
+        gate = None
         if proven.gate is not None:
-            title = f"Gate of release r{release}, {model.spec.name}"
-            (live.path / gate_name(release)).write_text(
-                gate_markdown(proven.gate, title), encoding="utf-8"
-            )
-        live.publish(manifest)
+            gate = gate_markdown(proven.gate, f"Gate of release r{release}, {model.spec.name}")
+        live.publish(manifest, reserved.steps, gate)
     return manifest
 
 

@@ -2,6 +2,7 @@
 
 OSError
 └── StorageError       a file or folder cannot be used as it has to be
+    ├── LockedError    another process holds a lock (BlockingIOError)
     └── TextError      a file is not the text it should be (ValueError)
 
 Not below `FgmclipError`: that class lives beside pydantic, which a stock Triton container, where
@@ -11,6 +12,10 @@ this room runs too, need not have.
 
 class StorageError(OSError):
     """A file or folder cannot be used; the message names it and the remedy, in one line."""
+
+
+class LockedError(StorageError, BlockingIOError):
+    """Another process holds the lock of a file."""
 
 
 class TextError(StorageError, ValueError):

@@ -9,10 +9,11 @@ from typing import Any
 from fgmclip.export.lint.finding import ACTIVATE_AGAIN, EXPORT_AGAIN, Finding
 from fgmclip.export.manifest import ReleaseManifest
 from fgmclip.export.names import labels_name, manifest_name, step_release
-from fgmclip.export.repository import STAGING, TEMPORARY
+from fgmclip.export.repository import STAGING
 from fgmclip.serve.runtimes.proof import file_sha256
 from fgmclip.spec import PublicManifest, SpecError
 from fgmclip.spec.manifest import MANIFEST_PARAMETER
+from fgmclip.storage.atomic import TEMPORARY
 
 
 def check_files(
@@ -152,6 +153,7 @@ def leftover(name: str) -> Finding:
         name,
         "nothing temporary once no export is running",
         "what a killed export left, or one that is running",
-        "wait for a running export; the next export sweeps it, or remove it",
+        "wait for a running export; the next export or 'fgmclip repo prune' removes what a killed "
+        "one left",
         "warning",
     )

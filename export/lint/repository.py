@@ -22,7 +22,8 @@ from fgmclip.export.lint.release import (
 from fgmclip.export.lint.step import CONFIG, check_labels, check_name, check_step
 from fgmclip.export.manifest import ReleaseManifest
 from fgmclip.export.names import ENSEMBLES, gate_name, manifest_name, step_release
-from fgmclip.export.repository import LOCK_FILE, TEMPORARY, Repository
+from fgmclip.export.repository import LOCK_FILE, Repository
+from fgmclip.storage.atomic import TEMPORARY
 
 Progress = Callable[[int, int], None]
 
