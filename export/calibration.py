@@ -22,7 +22,7 @@ from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess
 from fgmclip.serve.runtimes.proof import file_sha256
 from fgmclip.spec import ModelSpec
-from fgmclip.storage.atomic import replacing
+from fgmclip.storage.atomic import writing
 from fgmclip.storage.cache import cache_folder
 from fgmclip.video.errors import VideoListError
 from fgmclip.video.labelled import LabelledVideo, read_labelled
@@ -200,5 +200,5 @@ def _store(path: Path, clips: Clips) -> None:
     arrays = {"pixels": clips.pixels, "labels": np.array(clips.labels)}
     if clips.motion is not None:
         arrays["motion"] = clips.motion
-    with replacing(path) as temporary:
-        np.savez(temporary, **arrays)
+    with writing(path) as stream:
+        np.savez(stream, **arrays)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgmclip.model.network import FgmClip
+from fgmclip.storage.atomic import writing
 
 
 def class_arrays(model: FgmClip) -> dict[str, NDArray[Any]]:
@@ -32,4 +33,5 @@ def write_class_file(path: Path, model: FgmClip) -> None:
         path: The `.npz` file to write.
         model: Its classifier is written.
     """
-    np.savez(path, **class_arrays(model))
+    with writing(path) as stream:
+        np.savez(stream, **class_arrays(model))

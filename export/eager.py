@@ -23,6 +23,7 @@ from fgmclip.export.recording import Recording, clip_inputs
 from fgmclip.model.checkpoint import load_checkpoint, save_checkpoint
 from fgmclip.model.network import FgmClip
 from fgmclip.model.onnx_graph import signature
+from fgmclip.storage.atomic import writing
 
 CHECKPOINT, CLIP = "model.safetensors", "clip.npz"
 
@@ -43,8 +44,13 @@ class EagerProcess:
         """
         self._folder = tempfile.TemporaryDirectory(prefix="fgmclip-eager-")
         folder = Path(self._folder.name)
-        save_checkpoint(model, folder / CHECKPOINT)
-        np.savez(folder / CLIP, **clip_inputs(recording.clips, 0))
+        try:
+            save_checkpoint(model, folder / CHECKPOINT)
+            with writing(folder / CLIP) as stream:
+                np.savez(stream, **clip_inputs(recording.clips, 0))
+        except BaseException:
+            self._folder.cleanup()
+            raise
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> EagerProcess:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fgmclip.export.errors import RepositoryError
 from fgmclip.export.gate import Thresholds
 from fgmclip.export.names import PARTS, Part
+from fgmclip.storage.atomic import writing
 
 if TYPE_CHECKING:
     # It imports torch, which a target may lack.
@@ -90,7 +91,8 @@ def write_gate_folder(
     }
     arrays.update({str(part): value for part, value in recording.outputs.items()})
     arrays |= {"logits": recording.logits, "labels": np.array(recording.clips.labels, np.str_)}
-    np.savez_compressed(folder / CLIPS_FILE, **arrays)
+    with writing(folder / CLIPS_FILE) as stream:
+        np.savez_compressed(stream, **arrays)
     asked = _Asked(**thresholds.model_dump(), trained=trained, frames=recording.frames)
     (folder / THRESHOLDS_FILE).write_text(asked.to_json(), encoding="utf-8")
 

@@ -249,7 +249,10 @@ class Repository:
             # empty one.
             (folder / "1").mkdir(parents=True, exist_ok=True)
             (folder / "1" / ".gitkeep").touch()
-            write_text(folder / labels_name(release), labels)
+            named = folder / labels_name(release)
+            # Going back to a release writes as little as can be: the disk may be full.
+            if not named.is_file() or named.read_bytes() != labels.encode("utf-8"):
+                write_text(named, labels)
         with ExitStack() as stack:
             # All of them on the disk before the first is renamed: a disk that is full stops all.
             for ensemble, config in manifest.ensembles.items():

@@ -16,12 +16,11 @@ Inside the chosen weights nothing is ignored: missing, unexpected and misshapen 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fgmclip.model.build import build_model
@@ -36,6 +35,7 @@ from fgmclip.model.weights import (
     take_all,
 )
 from fgmclip.spec import ModelSpec
+from fgmclip.storage.atomic import write_bytes
 
 SPEC_KEY = "fgmclip_spec"
 """Key of the spec's JSON in a checkpoint's metadata."""
@@ -57,13 +57,13 @@ def save_checkpoint(model: FgmClip, path: Path) -> None:
 
     Raises:
         UnreadableError: The name does not end in `.safetensors`.
+        OSError: It cannot be written; what was there stays.
     """
     if path.suffix != SAFETENSORS:
         raise UnreadableError(path, "expected a name that ends in .safetensors to write to")
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata={"format": "pt", SPEC_KEY: model.spec.to_json()})
-    temporary.replace(path)
+    # Not by the library's own writer: a full disk is an error of its own there, without a name.
+    write_bytes(path, save(tensors, metadata={"format": "pt", SPEC_KEY: model.spec.to_json()}))
 
 
 def load_checkpoint(path: Path, *, spec_path: Path | None = None) -> FgmClip:

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -30,24 +31,25 @@ ABANDONED_SECONDS = 24 * 3600.0
 """Nothing is written for that long: in a folder that several processes share, a temporary of that
 age is a killed writer's."""
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
 _LONGEST_NAME = 255  # Bytes, of every usual file system.
 
 # A network or FUSE file system may have no fsync for folders, or not let them be opened.
-_NO_FOLDER_SYNC = {
-    errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM
-}  # fmt: skip
+_NO_SYNC = {errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, aside: Path | None = None) -> Iterator[Path]:
     """Give the name of a new file, which takes the place of `path` when the block ends well.
 
-    The new file lies beside the old one and keeps its suffix. It is on the disk before it bears
-    the name. If the block fails, by a full disk for one, the new file is removed and the old one
-    stays.
+    The new file, or link, lies beside the old one and keeps its suffix. It is on the disk before it
+    bears the name. If the block fails, by a full disk for one, the new file is removed and the old
+    one stays.
 
     Args:
         path: File to write; its folder has to exist.
+        aside: Folder of the new file, on the same file system; that of `path` if None.
 
     Yields:
         The name to write to.
@@ -55,17 +57,18 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: It cannot be written; the error names `path`.
     """
-    temporary = _temporary(path)
+    temporary = _temporary(path, aside or path.parent)
     try:
         with naming(path, instead=temporary):
             yield temporary
-            flush(temporary)
+            if not temporary.is_symlink():
+                flush(temporary)
             temporary.replace(path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 @contextmanager
@@ -113,7 +116,7 @@ def making_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: It cannot be written; the error names `path` or a file in it.
     """
-    temporary = _temporary(path)
+    temporary = _temporary(path, path.parent)
     try:
         with naming(path, instead=temporary):
             temporary.mkdir()
@@ -128,7 +131,7 @@ def making_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -152,7 +155,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def naming(path: Path, *, instead: Path | None = None) -> Iterator[None]:
-    """Let each error of the file system name a file: a full disk's names none of its own accord.
+    """Let each error of the file system name the file that was written: a full disk's names none.
 
     Args:
         path: What is named where an error names nothing.
@@ -177,14 +180,20 @@ def naming(path: Path, *, instead: Path | None = None) -> Iterator[None]:
                 f"{path}: expected to write it whole, got '{error}'; free space on its disk, or "
                 "name another place, and repeat the command"
             ) from error
-        if error.errno is not None and error.filename is None:
-            error.filename = str(path)
-        elif instead is not None and isinstance(error.filename, str | os.PathLike):
-            named = Path(error.filename)
-            if named.is_relative_to(instead):
-                error.filename = str(path / named.relative_to(instead))
-                error.filename2 = None
-        raise
+        if error.errno is None:
+            raise
+        # A copy that failed for want of room: what it was made of had some.
+        copied = error.errno in _NO_ROOM and error.filename2 is not None
+        named = error.filename2 if copied else error.filename
+        if named is None:
+            named = path
+        elif instead is not None and isinstance(named, str | os.PathLike):
+            inside = Path(named)
+            if inside.is_relative_to(instead):
+                named = path / inside.relative_to(instead)
+        if named is error.filename:
+            raise
+        raise OSError(error.errno, error.strerror, str(named)) from error
 
 
 def flush(path: Path) -> None:
@@ -201,6 +210,19 @@ def flush(path: Path) -> None:
         os.close(number)
 
 
+def flush_folder(path: Path) -> None:
+    """Wait until a folder's list of files is on the disk, where the file system can say so.
+
+    Raises:
+        OSError: The disk refused; files that were made or renamed there may be lost.
+    """
+    try:
+        flush(path)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
 def flush_tree(folder: Path) -> None:
     """Wait until all that lies in a folder is on the disk, and the lists of what lies there.
 
@@ -211,22 +233,26 @@ def flush_tree(folder: Path) -> None:
         if path.is_symlink():
             continue
         if path.is_dir():
-            _flush_folder(path)
+            flush_folder(path)
         else:
             flush(path)
-    _flush_folder(folder)
+    flush_folder(folder)
 
 
-def remove_temporaries(folder: Path, *, abandoned_seconds: float = 0.0) -> None:
+def remove_temporaries(
+    folder: Path, *, name: str | None = None, abandoned_seconds: float = 0.0
+) -> None:
     """Remove what killed writers left in a folder.
 
     Args:
         folder: The folder; it need not exist.
+        name: File that they were writing; any if None.
         abandoned_seconds: What was touched within this time stays: others may be writing there.
             With 0 nobody may.
     """
     now = time.time()
-    for path in folder.glob(f"{TEMPORARY}*"):
+    pattern = f"{TEMPORARY}*" if name is None else f"{TEMPORARY}*-{escape(name)}"
+    for path in folder.glob(pattern):
         # Another process may sweep as well.
         with suppress(FileNotFoundError):
             if abandoned_seconds and now - path.lstat().st_mtime < abandoned_seconds:
@@ -279,17 +305,9 @@ class _Stream(RawIOBase):
         self._file.close()
 
 
-def _temporary(path: Path) -> Path:
+def _temporary(path: Path, folder: Path) -> Path:
     start = f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
     name = f"{start}-{path.name}"
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = f"{start}{path.suffix}"
-    return path.with_name(name)
-
-
-def _flush_folder(path: Path) -> None:
-    try:
-        flush(path)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
+    return folder / name

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -30,6 +28,13 @@ from rich.progress import track
 from fgmclip.kernels.errors import KernelError
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.spec import ClipSpec, ModelSpec
+from fgmclip.storage.atomic import (
+    ABANDONED_SECONDS,
+    making_folder,
+    remove_temporaries,
+    write_text,
+    writing,
+)
 from fgmclip.training.errors import DatasetError
 from fgmclip.training.rows import compute_rows
 from fgmclip.video.errors import VideoError
@@ -127,8 +132,10 @@ def cache_videos(
 
     Raises:
         DatasetError: A video cannot be decoded; the message names it and the cause.
+        OSError: The cache cannot be written; nothing of the videos in work stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(folder, abandoned_seconds=ABANDONED_SECONDS)
     try:
         keys = [recipe.key(video) for video in videos]
     except OSError as error:
@@ -169,22 +176,17 @@ def _compute(job: tuple[Path, CacheRecipe, Path]) -> str | None:
         rows = compute_rows(video, recipe.parameters, recipe.clip, recipe.phases)
     except (VideoError, KernelError) as error:
         return str(error) if str(video) in str(error) else f"{video}: {error}"
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    np.save(temporary / "pixels.npy", rows.pixels)
-    if rows.motion is not None:
-        np.save(temporary / "motion.npy", rows.motion)
     index = {
         "video": str(video),
         "starts": rows.starts,
         "served": rows.served,
         "first_grid": rows.first_grid,
     }
-    (temporary / "index.json").write_text(json.dumps(index))
-    try:
-        temporary.rename(folder)
-    except OSError:
-        # Another process was faster with the same rows.
-        shutil.rmtree(temporary)
+    # Another process may be faster with the same rows.
+    with making_folder(folder) as made:
+        for name, array in (("pixels", rows.pixels), ("motion", rows.motion)):
+            if array is not None:
+                with writing(made / f"{name}.npy") as stream:
+                    np.save(stream, array)
+        write_text(made / "index.json", json.dumps(index))
     return None

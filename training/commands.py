@@ -9,6 +9,7 @@ from typing import Literal
 
 from fgmclip.model.checkpoint import load_checkpoint, save_checkpoint
 from fgmclip.spec import AlignSpec, ModelSpec, preset
+from fgmclip.storage.atomic import remove_temporaries
 from fgmclip.training.dataset import Dataset, read_dataset, with_classes
 from fgmclip.training.errors import SettingsError
 from fgmclip.training.evaluate import Evaluation
@@ -111,6 +112,8 @@ def train(
         SpecError: The spec is not valid.
         DatasetError: The data set cannot be read or does not fit the spec.
         ResumeError: Another run was stopped at `out`.
+        OSError: A disk is full or cannot be written; repeated, the run goes on after its last whole
+            epoch.
     """
     if out.suffix != ".safetensors":
         raise SettingsError(f"{out}: a checkpoint is written as NAME.safetensors")
@@ -118,6 +121,9 @@ def train(
     spec = spec_for(data, preset_name=preset_name, spec_file=spec_file, motion=motion)
     files = RunFiles(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    for file in (files.checkpoint, files.state, files.log):
+        # Nobody else writes them: a stopped run goes on here.
+        remove_temporaries(file.parent, name=file.name)
     trained = train_model(
         spec,
         data,

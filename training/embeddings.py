@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from fgmclip.spec import VisualSpec
+from fgmclip.storage.atomic import ABANDONED_SECONDS, remove_temporaries, writing
 from fgmclip.training.cache import CachedVideo, mapped
 
 ROWS_AT_ONCE = 32
@@ -74,7 +74,12 @@ class FrozenVisual:
             videos: Whose rows to embed.
             mirror: Embed the mirrored frames as well.
             progress: Show a progress bar.
+
+        Raises:
+            OSError: They cannot be written.
         """
+        for video in videos:
+            remove_temporaries(video.folder, abandoned_seconds=ABANDONED_SECONDS)
         jobs = [
             (video, mirrored)
             for video in videos
@@ -83,10 +88,9 @@ class FrozenVisual:
         ]
         for video, mirrored in track(jobs, "Embedding frames", disable=not progress or not jobs):
             path = self.path(video, mirrored=mirrored)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            with temporary.open("wb") as stream:
-                np.save(stream, _embed_rows(encoder, visual, video, mirrored=mirrored))
-            temporary.replace(path)
+            rows = _embed_rows(encoder, visual, video, mirrored=mirrored)
+            with writing(path) as stream:
+                np.save(stream, rows)
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor, nn
 
 from fgmclip.model.network import FgmClip
+from fgmclip.storage.atomic import write_text
 from fgmclip.training.augment import augment, mirror
 from fgmclip.training.batches import Batch, Example, epoch_batches
 from fgmclip.training.embeddings import FrozenVisual, normalised
@@ -120,9 +121,7 @@ def _fit(
             if state_path is not None:
                 state.save(state_path)
             if log_path is not None:
-                log_path.write_text(
-                    "".join(json.dumps(line) + "\n" for line in state.records), encoding="utf-8"
-                )
+                write_text(log_path, "".join(json.dumps(line) + "\n" for line in state.records))
             note = f"loss {record.loss:.3f}  accuracy {record.accuracy:.1%}"
             bar.update(task, advance=1, note=note)
             after_epoch(record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from fgmclip.model.network import FgmClip
+from fgmclip.storage.atomic import writing
 from fgmclip.training.batches import Example
 from fgmclip.training.errors import ResumeError
 from fgmclip.training.settings import TrainSettings
@@ -38,12 +38,15 @@ class RunState:
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Write the state; a reader sees the old one or the new one, never a part."""
+        """Write the state; a reader sees the old one or the new one, never a part.
+
+        Raises:
+            OSError: It cannot be written; what was there stays.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         fields = {name: getattr(self, name) for name in self.__slots__}
-        torch.save(fields, temporary)
-        temporary.replace(path)
+        with writing(path) as stream:
+            torch.save(fields, stream)
 
     @classmethod
     def load(cls, path: Path, *, expected: str) -> RunState:

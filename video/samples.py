@@ -7,6 +7,7 @@ as ordinary mp4 files, they train and test the `demo` preset.
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from fgmclip.spec.errors import FgmclipError
 from fgmclip.spec.presets import DEMO_ACTIONS
+from fgmclip.storage.atomic import replacing, write_text
 from fgmclip.video.drawing import Canvas, SensorNoise
 from fgmclip.video.motions import MOTIONS, Motion
 from fgmclip.video.scenes import Scene
@@ -143,7 +145,7 @@ def generate_samples(
         _write_index(folder, clips)
     except OSError as error:
         raise SampleError(
-            f"{folder}: samples cannot be written there ({error.strerror}); "
+            f"{folder}: samples cannot be written there ({error.strerror or error}); "
             "choose a folder with room that may be written"
         ) from error
     if progress is not None:
@@ -161,7 +163,10 @@ def _check(action: str, seed: int) -> None:
 def _write(path: Path, frames: NDArray[np.uint8], rate: int) -> None:
     """Encode RGB pictures [N,H,W,3] as mp4, H.264 where PyAV has an encoder for it."""
     codec, options = ("libx264", _H264) if "libx264" in av.codecs_available else ("mpeg4", _MPEG4)
-    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
+    with (
+        replacing(path) as temporary,
+        av.open(str(temporary), "w", options={"fflags": "+bitexact"}) as container,
+    ):
         stream = container.add_stream(codec, rate=rate, options=options)
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames.shape[1:3]
@@ -177,8 +182,9 @@ def _write(path: Path, frames: NDArray[np.uint8], rate: int) -> None:
 
 
 def _write_index(folder: Path, clips: Sequence[SampleClip]) -> None:
-    with (folder / INDEX_FILE).open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["path", "label", "seed"])
-        for clip in clips:
-            writer.writerow([clip.path.relative_to(folder).as_posix(), clip.label, clip.seed])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "seed"])
+    for clip in clips:
+        writer.writerow([clip.path.relative_to(folder).as_posix(), clip.label, clip.seed])
+    write_text(folder / INDEX_FILE, text.getvalue())

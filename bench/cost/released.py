@@ -6,7 +6,6 @@ The export runs in a process of its own: PyTorch's threads would stay in the one
 from __future__ import annotations
 
 import importlib.metadata
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from fgmclip.export.repository import Repository
 from fgmclip.export.sources import DEMO_CHECKPOINT
 from fgmclip.kernels import native
 from fgmclip.serve.runtimes.proof import file_sha256
+from fgmclip.storage.atomic import ABANDONED_SECONDS, making_folder, remove_temporaries
 
 ROOMS = ("export", "kernels", "model", "serve", "spec", "triton_repo", "video")
 """What a release is made by and of."""
@@ -106,10 +106,9 @@ def _cached(model: str, target: str, precision: str, cache: Path, report: Report
     folder = _folder(model, target, precision, cache)
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            made = Path(scratch) / "repository"
+        remove_temporaries(cache, abandoned_seconds=ABANDONED_SECONDS)
+        with making_folder(folder) as made:
             _export(model, target, precision, made, report)
-            shutil.move(made, folder)
     return open_release(folder)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import fgmclip
 from fgmclip.bench.cost.race import Round, Turn
 from fgmclip.bench.cost.report import Entry
 from fgmclip.bench.machine import describe_machine
+from fgmclip.storage.atomic import write_text
 
 STATE_FILE = "latency-state.json"
 
@@ -41,11 +41,8 @@ class RaceState:
             {key: [turn.milliseconds, turn.foreign] for key, turn in turns.items()}
             for turns in self.rounds
         ]
-        temporary = path.with_name(f".{os.getpid()}-{path.name}")
-        temporary.write_text(
-            json.dumps({"key": self.key, "started": self.started, "rounds": rounds})
-        )
-        temporary.replace(path)
+        state = {"key": self.key, "started": self.started, "rounds": rounds}
+        write_text(path, json.dumps(state))
 
     @classmethod
     def resumed(cls, path: Path, key: str, started: str) -> RaceState:

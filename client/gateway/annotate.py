@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -171,6 +172,8 @@ class _VideoFile:
     def __init__(self, path: Path, size: tuple[int, int]) -> None:
         height, width = (max(_SMALLEST_SIDE, side & ~1) for side in size)
         self._size = (width, height)
+        self._path = path
+        self._broken = False
         self.bytes = 0
         # Fragments: what was written plays even if this process is killed.
         fragments = {
@@ -222,14 +225,30 @@ class _VideoFile:
 
     def close(self) -> None:
         try:
-            self._mux(None)
+            # A packet after a header that failed, on a full disk for one, is written through a
+            # null pointer: FFmpeg ends the whole process.
+            if not self._broken:
+                self._mux(None)
         finally:
-            self._container.close()
+            try:
+                self._container.close()
+            finally:
+                self._remove_empty()
 
     def _mux(self, frame: av.VideoFrame | None) -> None:
-        for packet in self._stream.encode(frame):
-            self.bytes += packet.size
-            self._container.mux(packet)
+        try:
+            for packet in self._stream.encode(frame):
+                self.bytes += packet.size
+                self._container.mux(packet)
+        except BaseException:
+            self._broken = True
+            raise
+
+    def _remove_empty(self) -> None:
+        """Remove a file that has no header even: it would be taken for a recording."""
+        with suppress(OSError):
+            if self._path.stat().st_size == 0:
+                self._path.unlink()
 
 
 def draw(

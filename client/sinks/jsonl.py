@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fgmclip.client.events.event import Event
 from fgmclip.client.sinks.errors import SinkUnavailableError
+from fgmclip.storage.atomic import flush_folder
 
 
 class JsonLinesSink:
@@ -57,12 +58,8 @@ class JsonLinesSink:
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             self._append(self._file, b"\n")
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            # A new file's name must survive a power cut as well as its lines do.
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        # A new file's name must survive a power cut as well as its lines do.
+        flush_folder(self._path.parent)
         return self._file
 
     @staticmethod

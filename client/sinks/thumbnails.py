@@ -14,6 +14,7 @@ from PIL import Image
 
 from fgmclip.client.events.event import Event
 from fgmclip.client.gateway.settings import ThumbnailSettings
+from fgmclip.storage.atomic import TEMPORARY, writing
 
 MAX_FILES = 10_000
 """Beyond it the oldest pictures go before their time."""
@@ -22,7 +23,8 @@ SWEEP_SECONDS = 60.0
 """How often `save` looks for pictures whose time is over."""
 
 _QUALITY = 85
-_OURS = re.compile(r"[0-9a-f]{32}\.jpg(\.part)?")
+# A killed gateway's temporaries go when a picture's time would be over.
+_OURS = re.compile(rf"({re.escape(TEMPORARY)}.*-)?[0-9a-f]{{32}}\.jpg")
 
 _log = logging.getLogger(__name__)
 
@@ -56,11 +58,11 @@ class Thumbnails:
         if time.monotonic() - self._swept >= SWEEP_SECONDS:
             self.sweep()
         path = self._directory / f"{event.id}.jpg"
-        part = path.with_name(f"{path.name}.part")
+        image = Image.fromarray(np.ascontiguousarray(pixels))
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.ascontiguousarray(pixels)).save(part, "JPEG", quality=_QUALITY)
-            part.replace(path)
+            with writing(path) as stream:
+                image.save(stream, "JPEG", quality=_QUALITY)
         except OSError as error:
             _log.warning("thumbnails: %s: %s", self._directory, error.strerror or error)
             return event

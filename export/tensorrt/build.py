@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,13 @@ from fgmclip.serve.runtimes.libraries import version_tuple
 from fgmclip.serve.runtimes.plan_file import plan_fault, read_plan_head
 from fgmclip.serve.runtimes.proof import cache_folder, file_sha256
 from fgmclip.spec import SpecError
+from fgmclip.storage.atomic import (
+    ABANDONED_SECONDS,
+    remove_temporaries,
+    write_bytes,
+    write_text,
+    writing,
+)
 
 Stage = Callable[[str, float], None]
 """Called with what is done next and how much of the build is done."""
@@ -113,6 +120,7 @@ class Workbench:
             PrecisionError: The graph, or the built engine, is not of the precision asked for.
             GraphRefusedError: The graph cannot become an engine.
             EngineBuildError: The builder failed.
+            OSError: It cannot be written; nothing of it stays.
         """
         check_options(self.library, self.options)
         stage("read graph", 0.0)
@@ -136,9 +144,7 @@ class Workbench:
         stage("convert", 0.0)
         graph, cosine = self._typed(given)
         found_products = require_precision(graph, self.options.precision, keep=self.options.keep)
-        folder.mkdir(parents=True, exist_ok=True)
         typed = folder / f"{part}.onnx"
-        onnx.save(graph, typed)
         built = self._shipped(shipped, digest)
         if built is None:
             built = build_engine(self.library, graph, self.options, progress=stage)
@@ -173,9 +179,7 @@ class Workbench:
             warnings=built.warnings,
             trtexec=trtexec_line(self.library.name, self.options, typed, engine, _shapes(graph)),
         )
-        _write(engine, built.data)
-        # The report last: an engine without one was not finished.
-        _write(report_file(engine), report.to_json().encode())
+        _store(graph, built.data, report, new=found is None)
         return report, False
 
     def _typed(self, given: onnx.ModelProto) -> tuple[onnx.ModelProto, float | None]:
@@ -267,7 +271,21 @@ def _finished(engine: Path, key: str) -> EngineReport | None:
     return report if whole else None
 
 
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+def _store(graph: onnx.ModelProto, data: bytes, report: EngineReport, *, new: bool) -> None:
+    """Write an engine, its graph and its report; all of a new one, or nothing."""
+    engine, typed = Path(report.engine), Path(report.graph)
+    engine.parent.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(engine.parent, abandoned_seconds=ABANDONED_SECONDS)
+    try:
+        with writing(typed) as stream:
+            onnx.save(graph, stream)
+        write_bytes(engine, data)
+        # The report last: an engine without one was not finished.
+        write_text(report_file(engine), report.to_json())
+    except BaseException:
+        if new:
+            for path in (typed, engine):
+                path.unlink(missing_ok=True)
+            with suppress(OSError):
+                engine.parent.rmdir()
+        raise

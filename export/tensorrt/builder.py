@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from fgmclip.export.tensorrt.parser import parse_graph
 from fgmclip.export.tensorrt.progress import BuildProgress, Progress
 from fgmclip.serve.runtimes.libraries import LibraryName
 from fgmclip.serve.runtimes.recipe import Rest
+from fgmclip.storage.atomic import ABANDONED_SECONDS, remove_temporaries, write_bytes
 
 RTX_SMS = (75, 80, 86, 89, 120, 121)
 """Compute capabilities that TensorRT for RTX 1.7 builds for without a GPU."""
@@ -183,7 +183,11 @@ def build_engine(
             f"{library.title}: expected an engine, got none ({said}); {NO_ENGINE[library.name]}"
         )
     if library.name == "tensorrt" and options.timing_cache is not None:
-        _keep_timing_cache(config, options.timing_cache)
+        try:
+            _keep_timing_cache(config, options.timing_cache)
+        except OSError as error:
+            # The next build takes longer; this one's engine is not to be lost over it.
+            lines.append(f"{options.timing_cache}: timings are not kept ({error.strerror})")
     seconds = time.perf_counter() - start
     return BuiltEngine(bytes(cast(Any, serialized)), seconds, tuple(dict.fromkeys(lines)))
 
@@ -238,9 +242,8 @@ def _keep_timing_cache(config: Config, path: Path) -> None:
     cache = config.get_timing_cache()
     if cache is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(bytes(cast(Any, cache.serialize())))
-        temporary.replace(path)
+        remove_temporaries(path.parent, abandoned_seconds=ABANDONED_SECONDS)
+        write_bytes(path, bytes(cast(Any, cache.serialize())))
 
 
 def _capabilities(library: Library) -> Any:

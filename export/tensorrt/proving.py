@@ -28,6 +28,7 @@ from fgmclip.serve.runtimes.libraries import LibraryName
 from fgmclip.serve.runtimes.onnxruntime_cuda import open_fallback
 from fgmclip.serve.runtimes.proof import Proof, proof_file, recipe_hash
 from fgmclip.serve.runtimes.runtime import Runtime
+from fgmclip.storage.atomic import write_text
 
 Array = NDArray[np.float32]
 
@@ -168,9 +169,7 @@ def write_proofs(
             reason=item.reason,
         )
         path = proof_file(Path(item.report.engine), recipe.part, recipe.model_tag)
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_text(proof.to_json())
-        temporary.replace(path)
+        write_text(path, proof.to_json())
 
 
 def figures(item: Judged) -> dict[str, object]:

@@ -25,6 +25,13 @@ from fgmclip.export.tensorrt.released import active_release
 from fgmclip.serve.runtimes.proof import cache_folder
 from fgmclip.serve.runtimes.proven import Here, choose_engine
 from fgmclip.serve.runtimes.recipe import RECIPE_FILE, read_recipe
+from fgmclip.storage.atomic import (
+    ABANDONED_SECONDS,
+    making_folder,
+    remove_temporaries,
+    replacing,
+    write_text,
+)
 
 MARKER = ".fgmclip-view"
 """File that tells a view, which may be renewed, from a folder that is somebody's own."""
@@ -108,6 +115,8 @@ def _claim(view: Path) -> None:
         )
     view.mkdir(parents=True, exist_ok=True)
     (view / MARKER).touch()
+    for folder in (view, *(view / name for name in ENSEMBLES)):
+        remove_temporaries(folder, abandoned_seconds=ABANDONED_SECONDS)
 
 
 def _proven_engine(folder: Path) -> tuple[Path | None, str]:
@@ -126,22 +135,21 @@ def _engine_step(view: Path, folder: Path, engine: Path) -> Path:
     """Return a folder that serves a step by its engine; made once for each engine."""
     made = view / ENSEMBLES[0] / ENGINES / f"{folder.name}-{engine.parent.name}"
     if not made.is_dir():
-        temporary = made.with_name(f".{made.name}-{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        (temporary / "1").mkdir(parents=True)
-        shutil.copy(folder / ALTERNATIVE_CONFIG, temporary / "config.pbtxt")
-        (temporary / "1" / PLAN_FILE).symlink_to(engine.resolve())
-        temporary.rename(made)
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with making_folder(made) as new:
+            (new / "1").mkdir()
+            shutil.copy(folder / ALTERNATIVE_CONFIG, new / "config.pbtxt")
+            (new / "1" / PLAN_FILE).symlink_to(engine.resolve())
     # Relative, so that a view may be mounted under another path.
     return made.relative_to(view)
 
 
 def _link(link: Path, target: Path) -> None:
-    temporary = link.parent / ENSEMBLES[0] / f".{link.name}-{os.getpid()}"
-    temporary.parent.mkdir(exist_ok=True)
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    temporary.replace(link)
+    # Triton would take a link beside this one for a model.
+    aside = link.parent / ENSEMBLES[0]
+    aside.mkdir(exist_ok=True)
+    with replacing(link, aside=aside) as temporary:
+        temporary.symlink_to(target)
 
 
 def _publish_ensembles(source: Path, view: Path, release: int) -> None:
@@ -151,14 +159,8 @@ def _publish_ensembles(source: Path, view: Path, release: int) -> None:
     for ensemble, config in manifest.ensembles.items():
         folder = view / ensemble
         (folder / "1").mkdir(parents=True, exist_ok=True)
-        _write(folder / labels_name(release), labels)
-        _write(folder / "config.pbtxt", config)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+        write_text(folder / labels_name(release), labels)
+        write_text(folder / "config.pbtxt", config)
 
 
 def _sweep(view: Path, steps: set[str]) -> None:

@@ -32,6 +32,7 @@ from fgmclip.kernels.cuda.binary import (
     source_hash,
 )
 from fgmclip.kernels.errors import BuildError
+from fgmclip.storage.atomic import ABANDONED_SECONDS, remove_temporaries, write_bytes, write_text
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 """Machine code: Turing, Ampere (two), Ada, Hopper, Blackwell (two). The oldest and the newest that
@@ -155,13 +156,14 @@ def build_binary(
     ends = dict.fromkeys((architectures[0], architectures[-1]))
     virtual = tuple(name.replace("sm", "compute") for name in ends)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that the renames below stay on one file system.
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".building-") as folder:
+    remove_temporaries(target.parent, abandoned_seconds=ABANDONED_SECONDS)
+    with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / target.name
         log = _compile(compiler, source.absolute(), (architectures, virtual), made, progress)
+        binary = made.read_bytes()
         record = BinaryRecord(
             source_sha256=digest,
-            binary_sha256=hashlib.sha256(made.read_bytes()).hexdigest(),
+            binary_sha256=hashlib.sha256(binary).hexdigest(),
             compiler=compiler.version,
             flags=FLAGS,
             architectures=architectures,
@@ -174,11 +176,10 @@ def build_binary(
                 )
             ),
         )
-        record_path(made).write_text(record.to_json())
-        # The binary first: one whose record is another's is refused, and found again once the
-        # record has followed.
-        made.replace(target)
-        record_path(made).replace(record_path(target))
+    # The binary first: one whose record is another's is refused, and found again once the
+    # record has followed.
+    write_bytes(target, binary)
+    write_text(record_path(target), record.to_json())
     return read_binary(target, source_sha256=digest)
 
 

@@ -11,7 +11,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from fgmclip.kernels.cuda.abi import KERNELS
 from fgmclip.kernels.cuda.device import Argument
 from fgmclip.kernels.errors import KernelError
+from fgmclip.storage.atomic import ABANDONED_SECONDS, remove_temporaries, replacing
 from fgmclip.storage.cache import cache_folder
 
 SOURCES = Path(__file__).resolve().parent.parent / "csrc"
@@ -229,8 +229,9 @@ def _compile(source: Path, kernels: tuple[str, ...], flags: tuple[str, ...]) -> 
     if library.is_file():
         return library
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        made = Path(scratch) / library.name
+    remove_temporaries(cache, abandoned_seconds=ABANDONED_SECONDS)
+    # At once whole, also where two processes compile it.
+    with replacing(library) as made:
         result = subprocess.run(
             [*command, "-o", str(made)], capture_output=True, encoding="utf-8", errors="replace"
         )
@@ -238,8 +239,6 @@ def _compile(source: Path, kernels: tuple[str, ...], flags: tuple[str, ...]) -> 
             raise KernelError(
                 f"C++ compiler: expected {cxx} to compile {source}, got:\n{result.stderr.strip()}"
             )
-        # At once whole, also where two processes compile it.
-        made.replace(library)
     return library
 
 

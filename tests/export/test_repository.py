@@ -33,7 +33,7 @@ def publish(repository: Repository, *, until: Callable[[int], None] = lambda cou
             until(count)
             folder = steps / step_name(step, release)
             (folder / "1").mkdir(parents=True)
-            (folder / "config.pbtxt").write_text(f"release {release}")
+            (folder / "config.pbtxt").write_text(f"release {release}", encoding="utf-8")
         repository.publish(manifest(release, steps), steps, f"# Gate of r{release}")
     return release
 
@@ -83,7 +83,8 @@ def test_each_publication_is_the_next_release(repository: Repository) -> None:
     assert [publish(repository), publish(repository)] == [1, 2]
     assert repository.releases() == [1, 2]
     assert repository.active() == dict.fromkeys(ENSEMBLES, 2)
-    assert (repository.path / "fgm_clip" / "labels-r2.txt").read_text().split() == list(SPEC.labels)
+    labels = (repository.path / "fgm_clip" / "labels-r2.txt").read_text(encoding="utf-8")
+    assert labels.split() == list(SPEC.labels)
 
 
 def test_a_failure_while_staging_leaves_the_old_release(repository: Repository) -> None:
@@ -184,7 +185,7 @@ def test_a_first_export_that_fails_leaves_no_ensemble(repository: Repository) ->
 def test_a_changed_file_is_not_activated(repository: Repository) -> None:
     publish(repository)
     publish(repository)
-    (repository.path / "window__r1" / "config.pbtxt").write_text("changed")
+    (repository.path / "window__r1" / "config.pbtxt").write_text("changed", encoding="utf-8")
     with pytest.raises(RepositoryError, match=r"window__r1/config\.pbtxt: expected the file"):
         repository.activate(1)
     assert repository.active() == dict.fromkeys(ENSEMBLES, 2)
@@ -212,7 +213,9 @@ def test_prune_keeps_what_serves(repository: Repository) -> None:
 def test_an_unknown_format_is_refused_with_the_remedy(repository: Repository) -> None:
     publish(repository)
     path = repository.path / "manifest-r1.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"format": 1}), encoding="utf-8"
+    )
     with pytest.raises(RepositoryError, match="export the release again with this version"):
         repository.manifest(1)
 
@@ -223,9 +226,9 @@ def test_a_release_is_published_over_one_of_another_format(repository: Repositor
         repository.path / "manifest-r1.json",
         *(repository.path / name / "config.pbtxt" for name in ENSEMBLES),
     ):
-        text = path.read_text()
-        path.write_text(re.sub(r'(format\\?": ?)2', r"\g<1>1", text))
-        assert path.read_text() != text
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r'(format\\?": ?)2', r"\g<1>1", text), encoding="utf-8")
+        assert path.read_text(encoding="utf-8") != text
     assert publish(repository) == 2
     assert repository.active() == dict.fromkeys(ENSEMBLES, 2)
     assert repository.prune(1) == [1]
@@ -280,7 +283,7 @@ def test_what_a_killed_export_left_goes_with_the_next_export_or_prune(
     repository: Repository, way: str
 ) -> None:
     publish(repository)
-    (repository.path / "gate-r2.md").write_text("of a publication that was killed")
+    (repository.path / "gate-r2.md").write_text("of one that was killed", encoding="utf-8")
     process = multiprocessing.get_context("spawn").Process(
         target=_reserve_and_die, args=(repository.path,)
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -34,6 +33,7 @@ from fgmclip.model.clip_towers import has_text_tower, text_tower
 from fgmclip.model.onnx_graph import OPSET, Signature, export_graph, multiply_adds, signature
 from fgmclip.model.served_form import served_form
 from fgmclip.spec import ModelSpec
+from fgmclip.storage.atomic import making_folder, write_text
 
 
 def make(build: Mapping[str, Any], folder: Path) -> None:
@@ -44,14 +44,8 @@ def make(build: Mapping[str, Any], folder: Path) -> None:
         folder: The folder; its parent is made if absent.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as scratch:
-        made = Path(scratch) / "made"
-        made.mkdir()
-        (made / COUNTS_FILE).write_text(
-            json.dumps(_write(build, made / GRAPH_FILE)), encoding="utf-8"
-        )
-        if not folder.exists():
-            made.rename(folder)
+    with making_folder(folder) as made:
+        write_text(made / COUNTS_FILE, json.dumps(_write(build, made / GRAPH_FILE)))
 
 
 def _write(build: Mapping[str, Any], path: Path) -> dict[str, int]:

@@ -15,6 +15,7 @@ from fgmclip.client.events.event import Event
 from fgmclip.client.gateway.settings import ThumbnailSettings
 from fgmclip.client.sinks import thumbnails
 from fgmclip.client.sinks.thumbnails import Thumbnails
+from fgmclip.storage.atomic import TEMPORARY
 
 MakeEvent = Callable[..., Event]
 RED = np.broadcast_to(np.array([220, 30, 40], np.uint8), (32, 32, 3))
@@ -43,7 +44,7 @@ def test_what_is_old_is_removed_and_what_is_not_ours_stays(
 ) -> None:
     kept = keep(tmp_path)
     old, new = (Path(str(kept.save(make_event(n), RED).thumbnail)) for n in (1, 2))
-    left = tmp_path / f"{old.name}.part"
+    left = tmp_path / f"{TEMPORARY}1-ab-{old.name}"
     others = [tmp_path / "holiday.jpg", tmp_path / f"{'g' * 32}.jpg"]
     for path in (left, *others):
         path.touch()
