@@ -28,6 +28,7 @@ from fgmclip.bench.stages import (
     milliseconds,
 )
 from fgmclip.client import ActionClient, VideoResult
+from fgmclip.command import run_command
 from fgmclip.export.release import export_release, stages
 from fgmclip.export.sources import open_model
 from fgmclip.serve import EmbeddedServer
@@ -160,4 +161,4 @@ def _draw(named: Sequence[Named], picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -36,6 +36,7 @@ from fgmclip.bench.engine_race import (
 )
 from fgmclip.bench.machine import describe_machine
 from fgmclip.bench.matmul_rates import LENGTH, PRECISIONS, SIZE, open_chain
+from fgmclip.command import run_command
 from fgmclip.export.graphs import parts_of
 from fgmclip.export.sources import open_model
 from fgmclip.model.network import FgmClip
@@ -210,4 +211,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -38,6 +38,7 @@ from fgmclip.bench.rtsp_camera import free_port
 from fgmclip.client import ActionClient, ClientError, StreamClient, StreamDecision
 from fgmclip.client.endpoints.endpoint import EndpointStatus
 from fgmclip.client.endpoints.pool import EndpointPool, rank
+from fgmclip.command import run_command
 from fgmclip.export.demo import demo_repository
 from fgmclip.serve import EmbeddedServer
 from fgmclip.spec import FgmclipError
@@ -339,4 +340,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

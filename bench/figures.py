@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fgmclip.bench.cost.figures import strays, with_table
+from fgmclip.command import run_command
 from fgmclip.spec import FgmclipError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,4 +49,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

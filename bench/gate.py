@@ -39,6 +39,7 @@ from fgmclip.client.events.event import Event
 from fgmclip.client.events.tracker import EventTracker
 from fgmclip.client.gateway.gate import MotionGate
 from fgmclip.client.gateway.settings import EventSettings, GateSettings
+from fgmclip.command import run_command
 from fgmclip.export.demo import demo_repository
 from fgmclip.export.release import export_release
 from fgmclip.export.sources import open_model
@@ -396,4 +397,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -139,9 +139,14 @@ def main(query: Sequence[str] = GPU_QUERY) -> int:
         return 2
     started = datetime.now(timezone.utc)
     out = ROOT / "out" / f"gpu-check-{started:%Y%m%d-%H%M%S}"
-    results = run_stages(stages(out), out, lambda line: print(line, flush=True))
-    report = write_report(out, started, gpus, results)
-    print(f"gpu-check: {report}")
+    try:
+        results = run_stages(stages(out), out, lambda line: print(line, flush=True))
+        report = write_report(out, started, gpus, results)
+        print(f"gpu-check: {report}", flush=True)
+    except OSError as error:
+        # Not `fgmclip.command`: nothing is installed where this starts.
+        print(f"gpu-check: {error}; {out} needs room and must be writable", file=sys.stderr)
+        return 1
     return 0 if all(result.status == "ok" for result in results) else 1
 
 

@@ -34,6 +34,7 @@ from fgmclip.bench.machine import describe_machine
 from fgmclip.client.gateway.board import Board
 from fgmclip.client.gateway.config import check_config
 from fgmclip.client.gateway.gateway import Gateway
+from fgmclip.command import run_command
 from fgmclip.export.demo import demo_repository
 from fgmclip.serve import EmbeddedServer
 
@@ -251,4 +252,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -36,6 +36,7 @@ from fgmclip.bench.photometric import (
 )
 from fgmclip.bench.preprocess_race import race_preprocess
 from fgmclip.bench.racing import Timing
+from fgmclip.command import run_command
 from fgmclip.kernels import native
 from fgmclip.kernels.cuda.host import HostDevice, compiler
 from fgmclip.kernels.errors import BuildError, KernelError
@@ -342,4 +343,4 @@ def _task(progress: Progress, name: str, total: int) -> Callable[[], None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

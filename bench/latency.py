@@ -39,6 +39,7 @@ from fgmclip.bench.cost.state import STATE_FILE, RaceState, state_key
 from fgmclip.bench.cost.summary import ratios_of, with_datasets
 from fgmclip.bench.cost.tables import markdown, tables
 from fgmclip.bench.gpu_check import GPU_QUERY, find_gpus
+from fgmclip.command import run_command
 from fgmclip.export.sources import open_model
 from fgmclip.spec import PRESETS, FgmclipError, preset
 from fgmclip.storage.cache import cache_folder
@@ -288,4 +289,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

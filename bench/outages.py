@@ -36,6 +36,7 @@ from fgmclip.bench.rig import Part, Subscriber, broker, gateway, triton
 from fgmclip.bench.rtsp_camera import RtspCamera, find_gstreamer, free_port
 from fgmclip.client.events.event import Event
 from fgmclip.client.events.outbox import Outbox
+from fgmclip.command import run_command
 from fgmclip.export.demo import demo_repository
 from fgmclip.spec import FgmclipError
 
@@ -337,4 +338,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -38,6 +38,7 @@ from fgmclip.client import ActionClient
 from fgmclip.client.answers import ANSWERS
 from fgmclip.client.manifest import CLIP_MODEL
 from fgmclip.client.streams.requests import EDGE_MODEL, STREAM_MODEL
+from fgmclip.command import run_command
 from fgmclip.export.precision import PrecisionRequest
 from fgmclip.export.release import export_release
 from fgmclip.export.sources import open_model
@@ -273,4 +274,4 @@ def release_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

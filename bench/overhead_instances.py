@@ -27,6 +27,7 @@ from fgmclip.bench.bars import REGRESSION, Bar, bars_table
 from fgmclip.bench.overhead import requests
 from fgmclip.bench.overhead_race import Case
 from fgmclip.client import ActionClient
+from fgmclip.command import run_command
 from fgmclip.export.configs import format_config, parse_config
 from fgmclip.export.settings import ENCODERS
 from fgmclip.serve import EmbeddedServer
@@ -129,4 +130,4 @@ def _race(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

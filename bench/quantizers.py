@@ -45,6 +45,7 @@ from fgmclip.bench.quantizer_race import (
     try_tensorrt,
     winner,
 )
+from fgmclip.command import run_command
 from fgmclip.export.calibration import FEW_CLIPS, read_clips
 from fgmclip.export.gate import Thresholds
 from fgmclip.export.graphs import parts_of
@@ -208,4 +209,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fgmclip.bench.quantizer_lineup import quantize_plainly
+from fgmclip.command import run_command
 from fgmclip.export.calibration import FEW_CLIPS, read_clips
 from fgmclip.export.chain import Judge
 from fgmclip.export.classes import class_arrays
@@ -269,4 +270,4 @@ def _ask(name: str, ladder: Ladder, graphs: dict[Part, Path], asked: Precision) 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -36,6 +36,7 @@ from fgmclip.bench.cost.plan import Plan
 from fgmclip.bench.cost.report import CostReport, Entry, ReportError
 from fgmclip.bench.cost.summary import HALF_WIDTH
 from fgmclip.bench.machine import describe_machine
+from fgmclip.command import run_command
 
 SLOWER = 1.3
 """How many times longer a slowed competitor's clips take."""
@@ -222,4 +223,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -56,6 +56,7 @@ from fgmclip.bench.load.throughput_report import disturbed
 from fgmclip.bench.load.traffic import make_traffic
 from fgmclip.bench.machine import describe_machine
 from fgmclip.client.manifest import CLIP_MODEL
+from fgmclip.command import run_command
 from fgmclip.export.release import export_release
 from fgmclip.model.build import build_model
 from fgmclip.serve import EmbeddedServer
@@ -258,4 +259,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

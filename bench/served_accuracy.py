@@ -23,6 +23,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from fgmclip.client import ActionClient
+from fgmclip.command import run_command
 from fgmclip.export.release import export_release
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess
@@ -150,4 +151,4 @@ def pytorch_probabilities(model: FgmClip, path: Path) -> NDArray[np.float32]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

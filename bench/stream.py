@@ -31,6 +31,7 @@ from fgmclip.bench.machine import describe_machine
 from fgmclip.bench.overhead import BARRED, SIZES, export_auto, release_parser
 from fgmclip.client import ActionClient, StreamClient, StreamDecision
 from fgmclip.client.manifest import CLIP_MODEL
+from fgmclip.command import run_command
 from fgmclip.export.calibration import Clips
 from fgmclip.export.eager import EagerProcess
 from fgmclip.export.recording import record
@@ -153,4 +154,4 @@ def _table(figures: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -28,6 +28,7 @@ from tritonclient.utils import np_to_triton_dtype, serialize_byte_tensor
 from fgmclip.bench.machine import describe_machine
 from fgmclip.client import ActionClient, MockRequest, MockTransport, StreamSession
 from fgmclip.client.messages import Tensors, encode_request
+from fgmclip.command import run_command
 from fgmclip.spec import PRESETS, Limits, ModelSpec, PublicManifest, preset
 
 MODELS = ("demo", "gym99")
@@ -213,4 +214,4 @@ def _table(measured: Sequence[Traffic]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -45,6 +45,7 @@ from fgmclip.bench.load.throughput_report import (
 )
 from fgmclip.bench.load.traffic import KINDS, Kind, make_traffic
 from fgmclip.bench.machine import describe_machine
+from fgmclip.command import run_command
 from fgmclip.spec import FgmclipError, PublicManifest
 
 SIZE = "480p"
@@ -269,4 +270,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

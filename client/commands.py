@@ -15,7 +15,8 @@ from fgmclip.client.action import ActionClient
 from fgmclip.client.answers import UNKNOWN, VideoResult
 from fgmclip.client.errors import ClientError
 from fgmclip.spec.errors import FgmclipError
-from fgmclip.video.errors import VideoError, one_line
+from fgmclip.storage.text import one_line
+from fgmclip.video.errors import VideoError
 
 NAME_CELLS = 48
 """Widest column of file names; longer names push their own line out, not everyone's."""

@@ -10,6 +10,9 @@ from fgmclip.storage.errors import StorageError
 
 VARIABLE = "XDG_CACHE_HOME"
 
+_variables: dict[Path, str] = {}
+"""Of each folder that was given out, the variable that names another."""
+
 
 def cache_folder(name: str, *, override: str | None = None) -> Path:
     """Return the folder of one cache; it need not exist yet.
@@ -27,10 +30,10 @@ def cache_folder(name: str, *, override: str | None = None) -> Path:
     """
     chosen = os.environ.get(override) if override else None
     if chosen:
-        return Path(chosen).absolute()
+        return _noted(Path(chosen).absolute(), override)
     root = os.environ.get(VARIABLE, "")
     if os.path.isabs(root):
-        return Path(root) / "fgmclip" / name
+        return _noted(Path(root) / "fgmclip" / name)
     # The home is asked for only now: a container's user may have none and name its cache instead.
     home = _home()
     if home is None:
@@ -39,7 +42,27 @@ def cache_folder(name: str, *, override: str | None = None) -> Path:
             f"cache: expected a home for user {os.getuid()}, got none (no HOME, no passwd entry); "
             f"set {VARIABLE}{also} to a folder that this user can write"
         )
-    return home / ".cache" / "fgmclip" / name
+    return _noted(home / ".cache" / "fgmclip" / name)
+
+
+def variable_of(path: Path) -> str | None:
+    """Return the variable that moves a cache, if `path` is in one or on the way to one.
+
+    Args:
+        path: What could not be used.
+
+    Returns:
+        None if no cache was asked for there.
+    """
+    for folder, variable in _variables.items():
+        if path.is_relative_to(folder) or (path != Path("/") and folder.is_relative_to(path)):
+            return variable
+    return None
+
+
+def _noted(folder: Path, variable: str | None = None) -> Path:
+    _variables[folder] = variable or VARIABLE
+    return folder
 
 
 def _home() -> Path | None:

@@ -47,3 +47,11 @@ def decode_text(content: bytes, name: str) -> str:
             "save it as UTF-8"
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def one_line(text: str) -> str:
+    """Return `text` with everything escaped that is not printable, such as line breaks."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from fgmclip.command import run_command
 from fgmclip.spec import preset
 from fgmclip.spec.presets import DEMO_ACTIONS
 from fgmclip.training.augment import Augmentation
@@ -137,4 +139,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(run_command(lambda: typer.run(main)))

@@ -8,6 +8,7 @@ on it belongs into a release.
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ import torchvision  # type: ignore[import-untyped]
 import typer
 from rich.console import Console
 
+from fgmclip.command import run_command
 from fgmclip.spec import (
     AlignSpec,
     ClassSpec,
@@ -149,4 +151,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(run_command(lambda: typer.run(main)))

@@ -20,6 +20,7 @@ import os
 from pathlib import Path
 
 from fgmclip.spec.errors import FgmclipError
+from fgmclip.storage.text import one_line
 
 
 class VideoError(FgmclipError):
@@ -111,14 +112,6 @@ class LayoutError(FgmclipError, ValueError):
 
 class GridError(FgmclipError, ValueError):
     """Frames do not advance in time, a dt is not positive, or shapes differ within a window."""
-
-
-def one_line(text: str) -> str:
-    """Return `text` with everything escaped that is not printable, such as line breaks."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 class VideoListError(FgmclipError, ValueError):

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFont
 
 from fgmclip.client.streams.samples import Box
-from fgmclip.video.errors import one_line
+from fgmclip.storage.text import one_line
 from fgmclip.video.live import SeenPicture
 from fgmclip.video.pictures import PictureConverter
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fgmclip.client.gateway.errors import BoxesError
 from fgmclip.client.streams.samples import Box
-from fgmclip.video.errors import one_line
+from fgmclip.storage.text import one_line
 
 LONGEST_LINE = 2**20
 """Characters; some thousand boxes."""

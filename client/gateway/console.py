@@ -16,7 +16,7 @@ from rich.text import Text
 from fgmclip.client.events.event import Event
 from fgmclip.client.gateway.board import Board
 from fgmclip.client.gateway.snapshot import CameraSnapshot, CameraState, Snapshot
-from fgmclip.video.errors import one_line
+from fgmclip.storage.text import one_line
 
 REFRESH_SECONDS = 0.5
 

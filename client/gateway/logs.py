@@ -20,7 +20,7 @@ from typing import Any, Literal, TextIO
 
 from fgmclip.client.events.event import Event
 from fgmclip.client.gateway.secrets import redact
-from fgmclip.video.errors import one_line
+from fgmclip.storage.text import one_line
 
 LogFormat = Literal["text", "json"]
 

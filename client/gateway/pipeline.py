@@ -22,8 +22,9 @@ from fgmclip.client.gateway.sources import RecordingTimes, Source, find_recordin
 from fgmclip.client.streams.samples import SamplePreparer
 from fgmclip.spec import ModelSpec
 from fgmclip.spec.errors import FgmclipError
+from fgmclip.storage.text import one_line
 from fgmclip.video.decode import read_pictures
-from fgmclip.video.errors import VideoError, one_line
+from fgmclip.video.errors import VideoError
 from fgmclip.video.frames import Frame, Layout
 from fgmclip.video.grid import Gap, Sample, sample_grid
 from fgmclip.video.live import SeenPicture, read_live

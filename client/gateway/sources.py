@@ -14,7 +14,7 @@ from fgmclip.client.events.event import Clock
 from fgmclip.client.gateway.errors import SourceError
 from fgmclip.client.gateway.secrets import redact
 from fgmclip.client.gateway.settings import CameraSettings, Policy
-from fgmclip.video.errors import one_line
+from fgmclip.storage.text import one_line
 
 Kind = Literal["file", "folder", "address", "webcam"]
 

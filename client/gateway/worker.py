@@ -37,7 +37,7 @@ from fgmclip.client.gateway.worker_main import (
     run_worker,
 )
 from fgmclip.spec import ModelSpec
-from fgmclip.video.errors import one_line
+from fgmclip.storage.text import one_line
 
 ANSWER_SECONDS = 15.0
 """A worker that has not answered so long after the wait it was given is killed."""

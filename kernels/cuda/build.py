@@ -33,6 +33,7 @@ from fgmclip.kernels.cuda.binary import (
 )
 from fgmclip.kernels.errors import BuildError
 from fgmclip.storage.atomic import ABANDONED_SECONDS, remove_temporaries, write_bytes, write_text
+from fgmclip.storage.explain import explain
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 """Machine code: Turing, Ampere (two), Ada, Hopper, Blackwell (two). The oldest and the newest that
@@ -323,6 +324,9 @@ def main() -> int:
         binary = build_binary(out=arguments.out)
     except BuildError as error:
         print(f"{error.log}error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
         return 1
     print(f"{binary.path}: {', '.join((*binary.record.architectures, *binary.record.virtual))}")
     return 0

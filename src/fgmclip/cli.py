@@ -1,12 +1,11 @@
 """The `fgmclip` command: each subcommand imports its room when it runs.
 
-Exit codes: 0 ok, 1 some input failed, 2 usage, 3 regression found, 4 refused by a gate.
+Exit codes: see `fgmclip.command`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from fgmclip import __version__
 from fgmclip.cli_watch import watch_command
+from fgmclip.command import run_command
 from fgmclip.export.tensorrt.commands import engine_app
-from fgmclip.extras import missing_library
-from fgmclip.spec.errors import FgmclipError
 
 # typer reads these annotations at run time and Python 3.10 is supported: Optional, not `| None`.
 # ruff: noqa: UP045
@@ -378,24 +376,8 @@ def _demo_repository() -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; an error of ours is one line on stderr and its own exit code."""
-    try:
-        app(args=arguments, prog_name="fgmclip")
-    except FgmclipError as error:
-        Console(stderr=True).print(
-            f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True
-        )
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        remedy = missing_library(error)
-        if remedy is None:
-            raise
-        Console(stderr=True).print(f"error: {remedy}", style="red", markup=False, soft_wrap=True)
-        return 2
-    except BrokenPipeError:
-        # The reader, `head` for one, has seen enough; nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    """Run the command line; an error is one line on stderr and its own exit code."""
+    return run_command(lambda: app(args=arguments, prog_name="fgmclip"))
 
 
 if __name__ == "__main__":
