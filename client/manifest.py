@@ -67,7 +67,7 @@ def parse_manifest(text: str, url: str) -> PublicManifest:
                 f"{url}: expected a manifest of format {MANIFEST_FORMAT}, got {came!r}; use the "
                 "version of fgmclip that exported the release, or export it again with this one"
             )
-        return PublicManifest.from_json(text)
+        return PublicManifest.from_json(text, stored=True)
     except (json.JSONDecodeError, SpecError) as error:
         raise ManifestError(
             f"{url}: expected a manifest of format {MANIFEST_FORMAT}, got one that cannot be "

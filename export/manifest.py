@@ -83,7 +83,7 @@ def read_manifest(path: Path) -> ReleaseManifest:
         RepositoryError: It is missing, damaged, or of a format that this version does not know.
     """
     try:
-        return ReleaseManifest.from_json(path.read_bytes())
+        return ReleaseManifest.from_json(path.read_bytes(), stored=True)
     except FileNotFoundError as error:
         raise RepositoryError(f"{path.name}: no such release in {path.parent}") from error
     except SpecError as error:

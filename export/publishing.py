@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import cast
 
@@ -82,7 +83,8 @@ def run_export(
         raise
     progress.stop()
     if as_json:
-        print(manifest.to_json())
+        # In ASCII, which is JSON in every locale.
+        print(json.dumps(manifest.model_dump(mode="json"), indent=2))
     else:
         print_release(manifest, repository, console)
 

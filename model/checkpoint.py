@@ -36,6 +36,7 @@ from fgmclip.model.weights import (
 )
 from fgmclip.spec import ModelSpec
 from fgmclip.storage.atomic import write_bytes
+from fgmclip.storage.text import read_text
 
 SPEC_KEY = "fgmclip_spec"
 """Key of the spec's JSON in a checkpoint's metadata."""
@@ -114,11 +115,11 @@ def _spec(path: Path, spec_path: Path | None, inside: str | None) -> ModelSpec:
             )
     if spec_path is not None:
         try:
-            return ModelSpec.from_json(spec_path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+            return ModelSpec.from_json(read_text(spec_path))
+        except OSError as error:
             raise NoSpecError(spec_path, f"expected a spec as JSON text, got {error}") from error
     assert inside is not None  # one of the two is there
-    return ModelSpec.from_json(inside)
+    return ModelSpec.from_json(inside, stored=True)
 
 
 def _spec_inside(content: object) -> str | None:

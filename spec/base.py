@@ -10,6 +10,9 @@ from fgmclip.spec.errors import SpecError
 
 Self = TypeVar("Self", bound="FrozenSpec")
 
+STORED = "stored"
+"""Key of the validation context that says that an earlier version may have written this."""
+
 
 class FrozenSpec(BaseModel):
     """A frozen pydantic model whose errors name the field, what came and the remedy."""
@@ -21,14 +24,19 @@ class FrozenSpec(BaseModel):
         return self.model_dump_json(indent=2)
 
     @classmethod
-    def from_json(cls: type[Self], text: str | bytes) -> Self:
+    def from_json(cls: type[Self], text: str | bytes, *, stored: bool = False) -> Self:
         """Read what `to_json` wrote.
+
+        Args:
+            text: JSON.
+            stored: Whether a release or a checkpoint holds it: one of an earlier version may have
+                labels that a new model may not, and can still be read.
 
         Raises:
             SpecError: The text is not JSON, or a field is missing, unknown or out of range.
         """
         try:
-            return cls.model_validate_json(text)
+            return cls.model_validate_json(text, context={STORED: stored})
         except ValidationError as error:
             raise SpecError.from_validation(error, cls.__name__) from error
 

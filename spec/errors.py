@@ -38,8 +38,14 @@ class SpecError(FgmclipError, ValueError):
             what: The thing that was read, for example `ModelSpec` or a file's name.
         """
         lines = []
-        for item in error.errors(include_url=False):
-            field = ".".join(str(part) for part in item["loc"]) or what
+        errors = error.errors(include_url=False)
+        places = [item["loc"] for item in errors]
+        for item in errors:
+            here = item["loc"]
+            if any(place[: len(here)] == here and place != here for place in places):
+                # A list that is too short for no other reason than that an item was refused.
+                continue
+            field = ".".join(str(part) for part in here) or what
             came = repr(item["input"])
             came = came if len(came) <= 80 else came[:77] + "..."
             lines.append(f"{field}: {item['msg'].removeprefix('Value error, ')} (got {came})")

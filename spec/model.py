@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from fgmclip.spec.base import FrozenSpec
+from fgmclip.spec.base import STORED, FrozenSpec
 from fgmclip.spec.flow import FlowSpec
+from fgmclip.spec.labels import clean_label, near_twins, refused_character
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -184,12 +186,23 @@ class ClassSpec(FrozenSpec):
     """One action.
 
     Attributes:
-        name: The label that clients see.
+        name: The label that clients see, kept as Unicode's NFC without white space around it.
         descriptions: Sentences that describe the action, for the text head.
     """
 
-    name: str = Field(min_length=1, pattern=r"^[^\r\n]+$")
+    name: str = Field(min_length=1)
     descriptions: tuple[str, ...] = ()
+
+    @field_validator("name")
+    @classmethod
+    def _one_spelling(cls, value: str, info: ValidationInfo) -> str:
+        label = clean_label(value)
+        if not label:
+            raise ValueError("a label needs a character that can be seen")
+        refused = refused_character(label)
+        if refused is not None and not (_is_stored(info) and {"\r", "\n"}.isdisjoint(label)):
+            raise ValueError(f"a label may not hold {refused}; leave the character out")
+        return label
 
 
 class ModelSpec(FrozenSpec):
@@ -225,6 +238,20 @@ class ModelSpec(FrozenSpec):
         return None if value == "none" else value
 
     @model_validator(mode="after")
+    def _labels_are_told_apart(self, info: ValidationInfo) -> ModelSpec:
+        twice = sorted(name for name, count in Counter(self.labels).items() if count > 1)
+        if twice:
+            raise ValueError(f"classes name {', '.join(twice)} twice; names must differ")
+        twins = None if _is_stored(info) else near_twins(self.labels)
+        if twins is not None:
+            raise ValueError(
+                f"classes {twins[0]!r} and {twins[1]!r} differ in nothing that people can tell "
+                "apart (case, white space, characters without a width); rename one, or make them "
+                "one class"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fits_together(self) -> ModelSpec:
         if self.motion is None and self.align.method != "none":
             raise ValueError(
@@ -240,10 +267,6 @@ class ModelSpec(FrozenSpec):
                 f"align.heads {self.align.heads} does not divide motion.width "
                 f"{self.motion.width}; choose a divisor"
             )
-        names = [item.name for item in self.classes]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"classes name {', '.join(twice)} twice; names must differ")
         if self.head.kind != "linear":
             bare = [item.name for item in self.classes if not item.descriptions]
             if bare:
@@ -268,3 +291,7 @@ class ModelSpec(FrozenSpec):
     def labels(self) -> tuple[str, ...]:
         """Names of the classes, in the order of LOGITS."""
         return tuple(item.name for item in self.classes)
+
+
+def _is_stored(info: ValidationInfo) -> bool:
+    return bool(info.context and info.context[STORED])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 
 from fgmclip.storage.errors import TextError
@@ -47,6 +48,19 @@ def decode_text(content: bytes, name: str) -> str:
             "save it as UTF-8"
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def name_text(path: Path) -> str:
+    """Return the last part of a path as people wrote it: UTF-8, whatever the locale says of names.
+
+    What is not UTF-8 stays as halves of surrogate pairs, as Python has them.
+    """
+    return os.fsencode(path.name).decode("utf-8", "surrogateescape")
+
+
+def named_path(text: str) -> Path:
+    """Return the path that a text file names, in UTF-8 whatever the locale says of names."""
+    return Path(os.fsdecode(text.encode("utf-8", "surrogateescape")))
 
 
 def one_line(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 from fgmclip.model.checkpoint import load_checkpoint, save_checkpoint
 from fgmclip.spec import AlignSpec, ModelSpec, preset
 from fgmclip.storage.atomic import remove_temporaries
+from fgmclip.storage.text import read_text
 from fgmclip.training.dataset import Dataset, read_dataset, with_classes
 from fgmclip.training.errors import SettingsError
 from fgmclip.training.evaluate import Evaluation
@@ -39,7 +40,7 @@ def spec_for(
     if (preset_name is None) == (spec_file is None):
         raise SettingsError("give either a preset or a spec file, not both and not neither")
     if spec_file is not None:
-        spec = ModelSpec.from_json(spec_file.read_text(encoding="utf-8"))
+        spec = ModelSpec.from_json(read_text(spec_file))
     else:
         assert preset_name is not None
         spec = preset(preset_name)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fgmclip.spec.labels import clean_label
+from fgmclip.storage.text import name_text, named_path
 from fgmclip.video.errors import VideoListError
 
 
@@ -15,7 +17,7 @@ class LabelledVideo:
 
     Attributes:
         path: The file.
-        label: Its action.
+        label: Its action, in the one spelling of `fgmclip.spec.labels.clean_label`.
         group: What it shares with others (actors, source video): groups are never split.
     """
 
@@ -44,12 +46,12 @@ def read_labelled(path: Path) -> list[LabelledVideo]:
         raise VideoListError(f"{path}: no such file or folder; give a CSV or a folder of classes")
     if not videos:
         raise VideoListError(f"{path}: no videos in it; {remedy}")
-    return videos
+    return [replace(video, label=clean_label(video.label)) for video in videos]
 
 
 def _from_folder(folder: Path) -> list[LabelledVideo]:
     return [
-        LabelledVideo(file, child.name, file.relative_to(folder).as_posix())
+        LabelledVideo(file, name_text(child), file.relative_to(folder).as_posix())
         for child in sorted(folder.iterdir())
         if child.is_dir() and not child.name.startswith(".")
         for file in sorted(child.iterdir())
@@ -78,7 +80,7 @@ def _from_csv(path: Path) -> list[LabelledVideo]:
         name, label = row["path"], row["label"]
         if not name or not label:
             raise VideoListError(f"{path}: line {number} has no path or no label; give both")
-        file = path.parent / name
+        file = path.parent / named_path(name)
         if not file.is_file():
             raise VideoListError(f"{path}: line {number} names {file}, which is not a file")
         videos.append(LabelledVideo(file, label, row.get("group") or name))

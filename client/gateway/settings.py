@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from fgmclip.spec.base import FrozenSpec
+from fgmclip.spec.labels import clean_label
 
 Policy = Literal["latest", "drop-oldest", "block"]
 Pace = Literal["fast", "live"]
@@ -118,6 +119,13 @@ class EventSettings(FrozenSpec):
     classes: dict[str, ClassRule | None] = Field(default_factory=dict)
     unknown: bool = False
     max_gap_seconds: Seconds = 10.0
+
+    @field_validator("classes")
+    @classmethod
+    def _spelled_as_the_model_does(
+        cls, value: dict[str, ClassRule | None]
+    ) -> dict[str, ClassRule | None]:
+        return {clean_label(name): rule for name, rule in value.items()}
 
 
 class OutboxSettings(FrozenSpec):

@@ -100,7 +100,7 @@ def public_manifest(config: Any) -> PublicManifest | None:
     # Not `parameters[...]`, which would add the key.
     text = {key: item.string_value for key, item in config.parameters.items()}
     try:
-        return PublicManifest.from_json(text.get(MANIFEST_PARAMETER, ""))
+        return PublicManifest.from_json(text.get(MANIFEST_PARAMETER, ""), stored=True)
     except SpecError:
         return None
 

@@ -21,6 +21,7 @@ from fgmclip.kernels.cuda.abi import KERNELS
 from fgmclip.kernels.cuda.binary import NAME, read_binary
 from fgmclip.kernels.errors import BuildError
 from fgmclip.serve.runtimes.runtime import OPTIONS
+from fgmclip.spec.labels import clean_label
 
 BACKENDS = {"python": "model.py", "onnxruntime": ENGINE_FILE, "tensorrt": PLAN_FILE}
 """The file that a backend looks for in a version folder."""
@@ -96,7 +97,7 @@ def check_labels(folder: Path, config: Any, labels: Sequence[str] | None) -> Ite
                 EXPORT_AGAIN,
             )
             continue
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = _read_lines(file)
         if labels is not None and lines != list(labels):
             expected, got = f"{len(labels)} labels", f"{len(lines)}"
             if len(lines) == len(labels):
@@ -109,6 +110,15 @@ def check_labels(folder: Path, config: Any, labels: Sequence[str] | None) -> Ite
                 got,
                 EXPORT_AGAIN,
             )
+
+
+def _read_lines(file: Path) -> list[str]:
+    """Return the labels of a file, as Triton reads it: one up to each line feed.
+
+    Not `splitlines`, which breaks a label at U+2028 and others.
+    """
+    text = file.read_bytes().decode("utf-8", "replace")
+    return [clean_label(line) for line in text.removesuffix("\n").split("\n") if text]
 
 
 def version_folders(folder: Path) -> list[Path]:
@@ -221,7 +231,7 @@ def _check_classes(file: Path, where: str, config: Any) -> Iterator[Finding]:
     lines = file.parent.parent / labels
     if not labels or not lines.is_file():
         return
-    count = len(lines.read_text(encoding="utf-8").splitlines())
+    count = len(_read_lines(lines))
     try:
         # NumPy leaves a damaged file open that it opened itself.
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:

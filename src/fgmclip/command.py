@@ -125,7 +125,7 @@ class _Guarded:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        return self._guard(lambda: self._stream.write(text))
+        return int(self._guard(lambda: self._stream.write(text)))
 
     def writelines(self, lines: Any) -> None:
         self._guard(lambda: self._stream.writelines(lines))

@@ -28,7 +28,7 @@ def open_fgm(spec: str, source: str) -> FgmClip:
     """
     if source:
         return load_checkpoint(Path(source))
-    return build_model(ModelSpec.from_json(spec), seed=0)
+    return build_model(ModelSpec.from_json(spec, stored=True), seed=0)
 
 
 def prepare(task: dict[str, Any]) -> Ready:

@@ -61,12 +61,12 @@ def _write(build: Mapping[str, Any], path: Path) -> dict[str, int]:
         graph = export_graph(replace(of, module=served_form(module)) if served else of)
     onnx.save(graph, path)
     if build.get("form") == "int8":
-        _quantize(ModelSpec.from_json(build["spec"]), kind, path)
+        _quantize(ModelSpec.from_json(build["spec"], stored=True), kind, path)
     return {"parameters": _parameters(module), "multiply_adds": multiply_adds(graph)}
 
 
 def _text_parameters(spec: str) -> int:
-    visual = ModelSpec.from_json(spec).visual
+    visual = ModelSpec.from_json(spec, stored=True).visual
     if not has_text_tower(visual):
         return 0
     with torch.device("meta"):
@@ -99,7 +99,7 @@ def _video(key: str) -> tuple[nn.Module, onnx.ModelProto]:
 
 
 def _part(kind: str, build: Mapping[str, Any]) -> Signature:
-    spec = ModelSpec.from_json(build["spec"])
+    spec = ModelSpec.from_json(build["spec"], stored=True)
     if kind == "mean_head":
         torch.manual_seed(0)
         head = MeanHead(spec.visual.width, len(spec.classes)).eval()
