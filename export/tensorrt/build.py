@@ -127,7 +127,7 @@ class Workbench:
         digest = file_sha256(source)
         gpu = gpu_name(self.library, self.options, self.gpu)
         key = engine_key(self.library, self.options, digest, gpu)
-        folder = cache_folder() / key if self.out is None else self.out.resolve()
+        folder = cache_folder() / key if self.out is None else Path(os.path.realpath(self.out))
         engine = folder / f"{part}.plan"
         found = _finished(engine, key)
         # What was built where no GPU, or another, was is tried again on the one that is here.

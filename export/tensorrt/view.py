@@ -82,7 +82,8 @@ def make_view(source: Path, view: Path) -> list[ViewedStep]:
         RepositoryError: The repository has no active release, a recipe is damaged, or the folder
             holds something else.
     """
-    source, view = source.resolve(), view.absolute()
+    # Not `resolve`, which knows no OSError for links in a circle before Python 3.13.
+    source, view = Path(os.path.realpath(source)), view.absolute()
     release = active_release(source)
     target = Repository(source).manifest(release).target
     if target != "tensorrt":
