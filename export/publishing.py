@@ -64,7 +64,14 @@ def run_export(
         cast(Precision, asked), calibration, thresholds, trained=random_weights is None
     )
     task = progress.add_task("read checkpoint", total=None)
-    model = open_model(checkpoint, random_weights=random_weights, outliers=True)
+    model = open_model(
+        checkpoint,
+        random_weights=random_weights,
+        outliers=True,
+        say=lambda line: progress.console.print(
+            line, highlight=False, markup=False, soft_wrap=True
+        ),
+    )
     progress.update(task, total=stages(model.spec, request, where), completed=-1)
     try:
         manifest = export_release(

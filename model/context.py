@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgmclip.model.errors import UnreadableError, WeightsError
+from fgmclip.model.weights import read_weights, state_for
 from fgmclip.spec import ModelSpec
 
 
@@ -42,25 +40,15 @@ class SceneClassifier(nn.Module):
         self.linear = nn.Linear(spec.visual.width, spec.context.width)
 
     def load(self, path: Path) -> None:
-        """Take weights from a safetensors file that holds `weight` [K,D] and `bias` [K].
+        """Take weights from a file that holds `weight` [K,D] and `bias` [K], safetensors for one.
 
         Raises:
-            UnreadableError: The file is not readable safetensors.
-            WeightsError: Its tensors are others, or of other shapes.
+            UnreadableError: The file cannot be read.
+            UnsafeError: It is a pickle that carries code; it was not run.
+            WeightsError: Its tensors are others, of other shapes, or not finite.
         """
-        try:
-            found = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise UnreadableError(
-                path, f"expected a safetensors file with weight and bias; {error}"
-            ) from error
-        expected = {key: list(value.shape) for key, value in self.linear.state_dict().items()}
-        came = {key: list(value.shape) for key, value in found.items()}
-        if came != expected:
-            raise WeightsError(path, f"expected the tensors {expected}, got {came}")
-        if not all(bool(value.isfinite().all()) for value in found.values()):
-            raise WeightsError(path, "expected finite weights, got NaN or Inf")
-        self.linear.load_state_dict(found)
+        weights = read_weights(path)
+        self.linear.load_state_dict(state_for(self.linear, weights, "the scene classifier"))
 
     def forward(
         self,

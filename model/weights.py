@@ -1,133 +1,136 @@
-"""Tensors out of files, and into modules: nothing runs, nothing is skipped silently."""
+"""Weights out of files, and into modules: nothing runs, nothing is skipped silently."""
 
 from __future__ import annotations
 
-import pickle
-import struct
-import warnings
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from fgmclip.model.errors import UnreadableError, UnsafeError, WeightsError
+from fgmclip.model.containers import choose
+from fgmclip.model.errors import WeightsError, listed
+from fgmclip.model.positions import position_hint
+from fgmclip.model.weight_files import read_content
 
-SAFETENSORS = ".safetensors"
-PICKLES = (".pt", ".pth", ".ckpt", ".bin")
-
-_DAMAGE = (OSError, EOFError, ValueError, LookupError, struct.error)
-"""What the restricted unpickler raises over bytes that are no pickle, whatever they begin with."""
-
-# How torch's restricted unpickler says that a file wants an object which is no tensor.
-_REFUSED_OBJECTS = ("GLOBAL ", "Can only ", "unrecognized function", "must be imported")
+# Types of one byte that hold single values; torch hardly computes with them.
+_FP8 = (torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, *_FP8)
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors and metadata of a safetensors file.
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights of a file.
 
-    Raises:
-        UnreadableError: The file is absent, cut off or damaged.
+    Attributes:
+        path: The file.
+        tensors: By key, without the names of wrappers.
+        container: Where in the file they were, for example `` `ema` ``.
+        notes: What has to be said about how they were read, a clause each.
+        content: All that the file holds.
+        metadata: Of a safetensors file.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise UnreadableError(
-            path, f"expected a safetensors file, got one that cannot be read ({error})"
-        ) from error
+
+    path: Path
+    tensors: dict[str, Tensor]
+    container: str
+    notes: tuple[str, ...]
+    content: Any
+    metadata: dict[str, str]
+
+    def told(self, count: int, *notes: str) -> str:
+        """Return the line for the user: how many tensors were taken of which container."""
+        taken = f"took {count} tensors of {self.container}"
+        return f"{self.path}: {'; '.join((taken, *self.notes, *notes))}"
 
 
-def read_pickle(path: Path) -> Any:
-    """Return what `torch.save` wrote, with nothing but tensors and plain containers in it.
-
-    Raises:
-        UnsafeError: The file asks for anything else; it was not run.
-        UnreadableError: The file is absent, cut off, damaged, or a TorchScript archive.
-    """
-    try:
-        with warnings.catch_warnings():
-            # torch tells of TorchScript archives and old storages by warnings; errors say it below.
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if any(words in str(error) for words in _REFUSED_OBJECTS):
-            raise UnsafeError(
-                path,
-                f"expected tensors alone, got a pickle that carries code or objects "
-                f"({_asked_for(error)}); it was not run. Save only the state dict, best as "
-                "safetensors",
-            ) from error
-        raise UnreadableError(
-            path, f"expected a file of torch.save, got another or a damaged one ({_line(error)})"
-        ) from error
-    except (*_DAMAGE, RuntimeError, AttributeError) as error:
-        if "TorchScript" in str(error):
-            raise UnreadableError(
-                path,
-                "expected a state dict, got a TorchScript archive (OpenAI publishes CLIP so), "
-                "which carries code; on a machine that trusts it save "
-                "torch.jit.load(FILE, map_location='cpu').state_dict() with torch.save",
-            ) from error
-        raise UnreadableError(
-            path,
-            "expected a file of torch.save, got one that is absent, cut off or damaged "
-            f"({_line(error)})",
-        ) from error
-
-
-def strip_prefixes(
-    tensors: Mapping[str, Tensor], prefixes: tuple[str, ...], path: Path
-) -> dict[str, Tensor]:
-    """Return tensors without the prefixes that wrappers put before their keys.
-
-    Raises:
-        WeightsError: Two keys become one.
-    """
-    stripped: dict[str, Tensor] = {}
-    for key, value in tensors.items():
-        name = key
-        while found := next((item for item in prefixes if name.startswith(item)), None):
-            name = name.removeprefix(found)
-        if name in stripped:
-            raise WeightsError(path, f"expected one tensor called {name}, got two; keep one")
-        stripped[name] = value
-    return stripped
-
-
-def take_all(module: nn.Module, tensors: Mapping[str, Tensor], path: Path, what: str) -> None:
-    """Copy exactly the tensors of a module into it.
+def read_weights(path: Path) -> Weights:
+    """Read the weights of a file, by the one rule of `containers`.
 
     Args:
-        module: Changed in place, unless the tensors are refused.
-        tensors: All of the module's, and no other.
-        path: Where they came from, for errors.
-        what: What the module is called in errors.
+        path: `.safetensors`, the index of several of them, or a file of `torch.save`.
 
     Raises:
-        WeightsError: Lists every missing, unexpected and misshapen key, or those not finite.
+        UnreadableError: The file is absent, damaged, of another kind, or holds no weights.
+        UnsafeError: It is a pickle that carries code; it was not run.
+        WeightsError: Two keys become one, or tensors are of a kind that holds no plain numbers.
     """
+    content, metadata = read_content(path)
+    chosen = choose(content, path)
+    _refuse_kinds(chosen.tensors, path)
+    small = Counter(
+        str(value.dtype).removeprefix("torch.")
+        for value in chosen.tensors.values()
+        if value.dtype in _FP8
+    )
+    return Weights(
+        path,
+        {
+            key: value.detach().float() if value.dtype in _FP8 else value.detach()
+            for key, value in chosen.tensors.items()
+        },
+        f"{chosen.name}, averaged weights" if chosen.averaged else chosen.name,
+        (
+            *chosen.notes,
+            *(f"{count} of them were {name}, now float32" for name, count in small.items()),
+        ),
+        content,
+        metadata,
+    )
+
+
+def state_for(
+    module: nn.Module,
+    weights: Weights,
+    what: str,
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    image_size: int | None = None,
+) -> dict[str, Tensor]:
+    """Return the state that gives a module exactly the tensors of a file.
+
+    Args:
+        module: Left as it is.
+        weights: What was read.
+        what: What the module is called in errors.
+        tensors: All of the module's, and no other; all that was read if absent.
+        image_size: S that the module is built for, in pixels; tells of positions for another.
+
+    Raises:
+        WeightsError: Lists missing, unexpected and misshapen keys, or those not finite.
+    """
+    came = weights.tensors if tensors is None else tensors
     expected = module.state_dict()
     problems = [
-        ("missing", [key for key in expected if key not in tensors]),
-        ("unexpected", [key for key in tensors if key not in expected]),
-        ("misshapen", _misshapen(expected, tensors)),
+        ("missing", [key for key in expected if key not in came]),
+        ("unexpected", [key for key in came if key not in expected]),
+        ("misshapen", _misshapen(expected, came)),
     ]
     if any(keys for _, keys in problems):
-        told = "; ".join(
-            f"{len(keys)} {fate}: {', '.join(keys)}" for fate, keys in problems if keys
+        told = [f"{len(keys)} {fate}: {listed(keys)}" for fate, keys in problems if keys]
+        hint = position_hint(expected, came, image_size)
+        raise WeightsError(
+            weights.path,
+            f"expected exactly the weights of {what}, got {len(came)} tensors of "
+            f"{weights.container}; "
+            + "; ".join((*told, *([hint] if hint else ()), *weights.notes)),
         )
-        raise WeightsError(path, f"expected exactly the weights of {what}; {told}")
+    state = {key: value.to(expected[key].dtype) for key, value in came.items()}
     broken = [
-        key for key, value in tensors.items()
+        key
+        for key, value in state.items()
         if value.is_floating_point() and not bool(value.isfinite().all())
-    ]  # fmt: skip
+    ]
     if broken:
-        raise WeightsError(path, f"expected finite weights, got NaN or Inf in {', '.join(broken)}")
-    module.load_state_dict(dict(tensors))
+        raise WeightsError(
+            weights.path,
+            f"expected weights that are finite in {expected[broken[0]].dtype}, got NaN or Inf in "
+            f"{listed(broken)}; take an earlier checkpoint",
+        )
+    return state
 
 
 def _misshapen(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
@@ -143,16 +146,29 @@ def _misshapen(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) ->
     return told
 
 
-def _asked_for(error: Exception) -> str:
-    """Return the name that a refused pickle wanted, out of torch's long message."""
-    words = str(error).replace("`", " ").split()
-    if "GLOBAL" in words[:-1]:
-        return f"it asks for {words[words.index('GLOBAL') + 1]}"
-    return _line(error)
+def _refuse_kinds(tensors: Mapping[str, Tensor], path: Path) -> None:
+    strange: dict[str, list[str]] = {}
+    for key, value in tensors.items():
+        if kind := _strange(value):
+            strange.setdefault(kind, []).append(key)
+    if strange:
+        told = "; ".join(f"{kind}: {listed(keys)}" for kind, keys in strange.items())
+        raise WeightsError(
+            path,
+            f"expected plain tensors of numbers, got {told}; save them as float32, float16 or "
+            "bfloat16",
+        )
 
 
-def _line(error: Exception) -> str:
-    # torch puts a page of advice around the cause.
-    cause = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-    text = " ".join(cause.split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
+def _strange(value: Tensor) -> str | None:
+    """Return what keeps a tensor from being plain numbers; None if nothing does."""
+    if value.is_nested:
+        return "nested"
+    if value.device.type == "meta":
+        return "without values (on the meta device)"
+    if value.layout != torch.strided:
+        return str(value.layout).removeprefix("torch.")
+    if value.is_quantized:
+        return f"quantized ({str(value.dtype).removeprefix('torch.')})"
+    integers = not value.is_floating_point() and not value.is_complex()
+    return None if integers or value.dtype in _FLOATS else str(value.dtype).removeprefix("torch.")

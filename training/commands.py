@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fgmclip.model.activation import computing_as, source_of
 from fgmclip.model.checkpoint import load_checkpoint, save_checkpoint
+from fgmclip.model.weights import read_weights
 from fgmclip.spec import AlignSpec, ModelSpec, preset
 from fgmclip.storage.atomic import remove_temporaries
 from fgmclip.storage.text import read_text
@@ -54,6 +56,25 @@ def without_motion(spec: ModelSpec) -> ModelSpec:
     return spec.replace(
         name=f"{spec.name}-motion-none", motion=None, align=AlignSpec(method="none")
     )
+
+
+def fitted_to_weights(
+    spec: ModelSpec, image_weights: Path, say: Callable[[str], None]
+) -> ModelSpec:
+    """Return a preset that computes with the activation its weights were trained with.
+
+    Raises:
+        CheckpointError: The weights cannot be read.
+    """
+    source = source_of(read_weights(image_weights))
+    visual = computing_as(source, spec.visual)
+    if source is None or visual == spec.visual:
+        return spec
+    say(
+        f"{image_weights}: trained with {source.activation} ({source.reason}); the preset's "
+        f"{spec.visual.architecture} is made to compute so"
+    )
+    return spec.replace(visual=visual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +141,8 @@ def train(
         raise SettingsError(f"{out}: a checkpoint is written as NAME.safetensors")
     data = read_dataset(dataset)
     spec = spec_for(data, preset_name=preset_name, spec_file=spec_file, motion=motion)
+    if preset_name is not None and initial is not None and initial.image_weights is not None:
+        spec = fitted_to_weights(spec, initial.image_weights, say)
     files = RunFiles(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     for file in (files.checkpoint, files.state, files.log):
@@ -131,6 +154,7 @@ def train(
         settings,
         workshop,
         initial=initial,
+        say=lambda line: say(f"initial weights {line}"),
         state_path=files.state,
         log_path=files.log,
     )
@@ -145,11 +169,24 @@ def train(
     return trained
 
 
-def evaluate_checkpoint(checkpoint: Path, dataset: Path, *, workshop: Workshop) -> Evaluation:
+def evaluate_checkpoint(
+    checkpoint: Path,
+    dataset: Path,
+    *,
+    workshop: Workshop,
+    say: Callable[[str], None] | None = None,
+) -> Evaluation:
     """Name a data set's videos with a checkpoint, as a client would.
+
+    Args:
+        checkpoint: What names them.
+        dataset: CSV or folder, as `read_dataset` takes it.
+        workshop: Where rows are computed.
+        say: Receives a line for the user: which of the checkpoint's weights were taken.
 
     Raises:
         DatasetError: The data set cannot be read or does not fit the checkpoint.
         CheckpointError: The checkpoint cannot be read.
     """
-    return evaluate_model(load_checkpoint(checkpoint), read_dataset(dataset), workshop)
+    model = load_checkpoint(checkpoint, say=say)
+    return evaluate_model(model, read_dataset(dataset), workshop)

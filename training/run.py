@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fgmclip.model.activation import check_same_activation
 from fgmclip.model.build import build_model
 from fgmclip.model.checkpoint import load_checkpoint
 from fgmclip.model.network import FgmClip
@@ -96,6 +98,7 @@ def train_model(
     initial: Initial | None = None,
     state_path: Path | None = None,
     log_path: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> TrainedModel:
     """Train a model of `spec` on a data set.
 
@@ -107,8 +110,10 @@ def train_model(
         initial: Weights to begin with; random where it says nothing.
         state_path: Keeps the run after each epoch and takes it up again.
         log_path: Where to write a JSON line an epoch.
+        say: Receives a line for the user about each file of initial weights.
 
     Raises:
+        CheckpointError: Initial weights are refused.
         DatasetError: A label is unknown to the spec, or a video cannot be decoded.
         ResumeError: The state at `state_path` belongs to another run.
     """
@@ -117,9 +122,12 @@ def train_model(
     model = build_model(spec, seed=settings.seed)
     taken = None
     if initial.checkpoint is not None:
-        taken = take_weights(model, load_checkpoint(initial.checkpoint))
+        source = load_checkpoint(initial.checkpoint, say=say)
+        if initial.image_weights is None:
+            check_same_activation(model, source, initial.checkpoint)
+        taken = take_weights(model, source)
     if initial.image_weights is not None:
-        load_image_weights(model, initial.image_weights)
+        load_image_weights(model, initial.image_weights, say=say)
     begun = time.monotonic()
     rows = workshop.rows(dataset, spec)
     decoded = time.monotonic()

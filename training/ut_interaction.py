@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from fgmclip.command import run_command
+from fgmclip.model.weights import read_weights
 from fgmclip.spec import (
     AlignSpec,
     ClassSpec,
@@ -94,9 +95,10 @@ def torchvision_names(weights: Path, out: Path) -> Path:
         `out`.
 
     Raises:
-        DatasetError: The file does not hold the tensors of MobileNetV2's features.
+        CheckpointError: The file cannot be read, or holds no weights.
+        DatasetError: It does not hold the tensors of MobileNetV2's features.
     """
-    old = torch.load(weights, weights_only=True)
+    old = read_weights(weights).tensors
     new = torchvision.models.mobilenet_v2().features.state_dict()
     if [tuple(value.shape) for value in old.values()] != [tuple(v.shape) for v in new.values()]:
         raise DatasetError(f"{weights}: not the {len(new)} tensors of MobileNetV2's features")

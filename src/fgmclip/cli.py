@@ -244,7 +244,7 @@ def evaluate_command(
     from fgmclip.training.run import Workshop, default_cache
 
     workshop = Workshop(default_cache(), progress=not as_json)
-    evaluation = evaluate_checkpoint(checkpoint, dataset, workshop=workshop)
+    evaluation = evaluate_checkpoint(checkpoint, dataset, workshop=workshop, say=_tell)
     if as_json:
         print(json.dumps(evaluation.to_dict(), indent=2))
     else:
@@ -266,7 +266,7 @@ def describe_command(
     # Counts need the shape of the weights, not their values.
     seed = 0 if source in PRESETS else None
     with Console(stderr=True).status("counting"):
-        description = describe(open_model(source, random_weights=seed))
+        description = describe(open_model(source, random_weights=seed, say=_tell))
     if as_json:
         print(description.to_json())
     else:
@@ -365,6 +365,11 @@ def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     stderr = Console(stderr=True)
     return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+
+
+def _tell(line: str) -> None:
+    """Print a line for people on stderr, so that stdout stays for machines."""
+    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _demo_repository() -> Path:

@@ -20,13 +20,19 @@ from fgmclip.spec import ModelSpec
 SpecFactory = Callable[..., ModelSpec]
 
 
+def whole_clip(spec: ModelSpec, *, quick_gelu: bool) -> open_clip.CLIP:
+    config = spec.visual.config
+    assert config is not None
+    vision = config["vision_cfg"] | {"image_size": 32}
+    return open_clip.CLIP(
+        config["embed_dim"], vision, config["text_cfg"], quick_gelu=quick_gelu
+    ).eval()
+
+
 @pytest.fixture(scope="module")
 def clip(tiny: SpecFactory) -> open_clip.CLIP:
     """Return a whole CLIP of the small spec's sizes, as open_clip builds it."""
-    config = tiny().visual.config
-    assert config is not None
-    vision = config["vision_cfg"] | {"image_size": 32}
-    return open_clip.CLIP(config["embed_dim"], vision, config["text_cfg"]).eval()
+    return whole_clip(tiny(), quick_gelu=False)
 
 
 def openai_keys(clip: open_clip.CLIP) -> dict[str, Tensor]:
@@ -37,9 +43,10 @@ def openai_keys(clip: open_clip.CLIP) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("layout", ["openai", "custom text", "wrapped"])
-def test_clip_weights_fill_both_towers(
-    tiny: SpecFactory, clip: open_clip.CLIP, tmp_path: Path, layout: str
-) -> None:
+def test_clip_weights_fill_both_towers(tiny: SpecFactory, tmp_path: Path, layout: str) -> None:
+    # OpenAI's weights are for QuickGELU.
+    quick = layout != "custom text"
+    clip = whole_clip(tiny(), quick_gelu=quick)
     weights = openai_keys(clip)
     if layout == "custom text":
         weights = open_clip.model.convert_to_custom_text_state_dict(clip.state_dict())
@@ -49,7 +56,9 @@ def test_clip_weights_fill_both_towers(
         else weights
     )
     torch.save(content, tmp_path / "clip.pt")
-    model = build_model(tiny(head={"kind": "text"}), seed=9)
+    visual = tiny().visual
+    visual = visual.replace(config=(visual.config or {}) | {"quick_gelu": quick})
+    model = build_model(tiny(head={"kind": "text"}, visual=visual), seed=9)
     load_image_weights(model, tmp_path / "clip.pt")
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     tokens = open_clip.tokenize([text for text in model.spec.classes[1].descriptions])
