@@ -229,7 +229,7 @@ def train_command(
         spec_file=spec,
         motion=None if motion else "none",
         initial=Initial(checkpoint=init, image_weights=image_weights),
-        say=lambda line: console.print(line, highlight=False),
+        say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
 
 

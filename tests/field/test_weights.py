@@ -741,7 +741,7 @@ def test_a_pickle_that_holds_itself_ends(weights: State, tmp_path: Path) -> None
 
 def sharded(folder: Path, state: State, metadata: dict[str, str] | None = None) -> Path:
     """Write a state in two files with an index, as transformers and accelerate do."""
-    places = {}
+    places: dict[str, str] = {}
     for number, keys in enumerate((list(state)[::2], list(state)[1::2]), start=1):
         name = f"model-{number:05}-of-00002.safetensors"
         save_file({key: state[key].contiguous() for key in keys}, folder / name, metadata)
