@@ -22,6 +22,7 @@ from fgmclip.model.weight_files import INDEX, SAFETENSORS
 from fgmclip.model.weights import read_weights, state_for
 from fgmclip.spec import ModelSpec
 from fgmclip.storage.atomic import write_bytes
+from fgmclip.spec import ModelSpec, SpecError
 from fgmclip.storage.text import read_text
 
 SPEC_KEY = "fgmclip_spec"
@@ -103,6 +104,12 @@ def _spec(path: Path, spec_path: Path | None, inside: str | None) -> ModelSpec:
             raise NoSpecError(spec_path, f"expected a spec as JSON text, got {error}") from error
     assert inside is not None  # one of the two is there
     return ModelSpec.from_json(inside, stored=True)
+    try:
+        return ModelSpec.from_json(read_text(spec_path) if spec_path is not None else inside or "")
+    except OSError as error:
+        raise NoSpecError(spec_path or path, f"expected a spec as JSON text: {error}") from error
+    except SpecError as error:
+        raise SpecError(f"{spec_path or path}: {error}") from error
 
 
 def _spec_inside(content: object) -> str | None:

@@ -24,7 +24,8 @@ from typing import Any
 from torch import Tensor
 
 from fgmclip.model.bystanders import Array
-from fgmclip.model.errors import UnreadableError, WeightsError, listed
+from fgmclip.model.errors import UnreadableError, WeightsError
+from fgmclip.spec.errors import listed
 
 AVERAGED = (
     "ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict", "model_ema_state_dict",

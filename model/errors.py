@@ -14,18 +14,9 @@ FgmclipError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from fgmclip.spec.errors import FgmclipError
-
-_SHOWN = 10
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first names of many, and how many more there are: an error is one line."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 class ModelError(FgmclipError):

@@ -1,9 +1,10 @@
-"""What `torch.save` wrote, without running any of it."""
+"""What torch saved, without running any of it."""
 
 from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,22 @@ import torch
 
 from fgmclip.model.bystanders import STANDINS
 from fgmclip.model.errors import UnreadableError, UnsafeError
+from fgmclip.model.torchscript import read_torchscript
 
 # How torch's restricted unpickler says that a file wants an object which is no tensor.
 _REFUSED_OBJECTS = ("GLOBAL ", "Can only ", "unrecognized function", "must be imported")
 
 
 def read_pickle(path: Path) -> Any:
-    """Return what `torch.save` wrote: tensors, plain containers, and `bystanders` for the rest.
+    """Return what torch saved: tensors, plain containers, and `bystanders` for the rest.
 
     Raises:
         UnsafeError: The file asks for anything else; it was not run.
-        UnreadableError: The file is absent, cut off, damaged, or a TorchScript archive.
+        UnreadableError: The file is absent, cut off or damaged.
     """
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(STANDINS):
-            # torch tells of TorchScript archives and old storages by warnings; errors say it below.
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # torch.load leaves TorchScript archives to torch.jit.load, which loads their code.
+        return read_torchscript(path) if _is_torchscript(path) else _load(path)
     except pickle.UnpicklingError as error:
         if any(words in str(error) for words in _REFUSED_OBJECTS):
             raise UnsafeError(
@@ -41,18 +41,25 @@ def read_pickle(path: Path) -> Any:
         ) from error
     except Exception as error:
         # Bytes that are no pickle make the unpickler stumble in many ways.
-        if "TorchScript" in str(error):
-            raise UnreadableError(
-                path,
-                "expected a state dict, got a TorchScript archive (OpenAI publishes CLIP so), "
-                "which carries code; on a machine that trusts it save "
-                "torch.jit.load(FILE, map_location='cpu').state_dict() with torch.save",
-            ) from error
         raise UnreadableError(
             path,
             "expected a file of torch.save, got one that is absent, cut off or damaged "
             f"({_line(error)})",
         ) from error
+
+
+def _load(path: Path) -> Any:
+    with warnings.catch_warnings(), torch.serialization.safe_globals(STANDINS):
+        # torch tells of old storages by warnings.
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _asked_for(error: Exception) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fgmclip.model.errors import UnreadableError, listed
+from fgmclip.model.errors import UnreadableError
 from fgmclip.model.pickles import read_pickle
+from fgmclip.spec.errors import listed
 
 SAFETENSORS = ".safetensors"
 INDEX = ".safetensors.index.json"

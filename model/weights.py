@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from fgmclip.model.containers import choose
-from fgmclip.model.errors import WeightsError, listed
+from fgmclip.model.errors import WeightsError
 from fgmclip.model.positions import position_hint
 from fgmclip.model.weight_files import read_content
+from fgmclip.spec.errors import listed
 
 # Types of one byte that hold single values; torch hardly computes with them.
 _FP8 = (torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz)

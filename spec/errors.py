@@ -8,9 +8,18 @@ Each room has its own `errors.py` that continues the tree below `FgmclipError`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import ValidationError
+
+_SHOWN = 10
+
+
+def listed(names: Sequence[str], *, between: str = ", ") -> str:
+    """Return the first names of many, and how many more there are: an error is one line."""
+    more = len(names) - _SHOWN
+    return between.join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 class FgmclipError(Exception):
@@ -49,4 +58,4 @@ class SpecError(FgmclipError, ValueError):
             came = repr(item["input"])
             came = came if len(came) <= 80 else came[:77] + "..."
             lines.append(f"{field}: {item['msg'].removeprefix('Value error, ')} (got {came})")
-        return cls(f"{what} is not valid: " + "; ".join(lines))
+        return cls(f"{what} is not valid: " + listed(lines, between="; "))

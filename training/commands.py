@@ -158,8 +158,6 @@ def train(
         state_path=files.state,
         log_path=files.log,
     )
-    for line in trained.taken.summary() if trained.taken is not None else ():
-        say(f"initial weights {line}")
     save_trained(trained, files)
     last = trained.records[-1]
     say(

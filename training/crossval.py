@@ -81,6 +81,10 @@ def cross_validate(
     """
     results, yardstick, checkpoints = [], [], []
     rows = dict(zip(dataset.videos, workshop.rows(dataset, spec), strict=True))
+
+    def say_initial(line: str) -> None:
+        say(f"initial weights {line}")
+
     for number, split in enumerate(group_folds(dataset, folds, seed=split_seed), start=1):
         stem = None if out is None else out / f"fold{number}"
         trained = train_model(
@@ -89,12 +93,10 @@ def cross_validate(
             settings,
             workshop,
             initial=initial,
+            say=say_initial if number == 1 else None,
             state_path=None if stem is None else stem.with_suffix(".state.pt"),
             log_path=None if stem is None else stem.with_suffix(".log.jsonl"),
         )
-        if number == 1 and trained.taken is not None:
-            for line in trained.taken.summary():
-                say(f"initial weights {line}")
         held_out_rows = [rows[video] for video in split.held_out.videos]
         results.append(evaluate(trained.model, split.held_out, held_out_rows, progress=False))
         note = ""

@@ -18,7 +18,7 @@ from fgmclip.training.batches import Example
 from fgmclip.training.cache import CachedVideo, CacheRecipe, cache_videos
 from fgmclip.training.dataset import Dataset, check_labels
 from fgmclip.training.evaluate import Evaluation, evaluate
-from fgmclip.training.initial import Taken, take_weights
+from fgmclip.training.initial import take_weights
 from fgmclip.training.loop import EpochRecord, fit
 from fgmclip.training.settings import TrainSettings
 
@@ -79,13 +79,11 @@ class TrainedModel:
     Attributes:
         model: The model after the last epoch, in eval mode.
         records: One an epoch.
-        taken: What came from the initial checkpoint; None without one.
         seconds: Wall-clock seconds by stage, `rows` and `epochs`.
     """
 
     model: FgmClip
     records: tuple[EpochRecord, ...]
-    taken: Taken | None
     seconds: dict[str, float]
 
 
@@ -110,7 +108,7 @@ def train_model(
         initial: Weights to begin with; random where it says nothing.
         state_path: Keeps the run after each epoch and takes it up again.
         log_path: Where to write a JSON line an epoch.
-        say: Receives a line for the user about each file of initial weights.
+        say: Receives lines for the user about initial weights, before the epochs.
 
     Raises:
         CheckpointError: Initial weights are refused.
@@ -120,12 +118,13 @@ def train_model(
     check_labels(dataset, spec)
     initial = initial or Initial()
     model = build_model(spec, seed=settings.seed)
-    taken = None
     if initial.checkpoint is not None:
         source = load_checkpoint(initial.checkpoint, say=say)
         if initial.image_weights is None:
             check_same_activation(model, source, initial.checkpoint)
-        taken = take_weights(model, source)
+        for line in take_weights(model, source).summary():
+            if say is not None:
+                say(line)
     if initial.image_weights is not None:
         load_image_weights(model, initial.image_weights, say=say)
     begun = time.monotonic()
@@ -144,7 +143,7 @@ def train_model(
         progress=workshop.progress,
     )
     seconds = {"rows": decoded - begun, "epochs": time.monotonic() - decoded}
-    return TrainedModel(model, tuple(records), taken, seconds)
+    return TrainedModel(model, tuple(records), seconds)
 
 
 def evaluate_model(model: FgmClip, dataset: Dataset, workshop: Workshop) -> Evaluation:

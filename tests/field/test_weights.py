@@ -6,10 +6,12 @@ import argparse
 import collections
 import json
 import os
+import pickle
 import struct
 import sys
 import types
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from fgmclip.model.build import build_model
 from fgmclip.model.checkpoint import SPEC_KEY, load_checkpoint, save_checkpoint
 from fgmclip.model.errors import CheckpointError, UnreadableError, UnsafeError, WeightsError
 from fgmclip.model.towers import load_image_weights
-from fgmclip.spec import ModelSpec, preset
+from fgmclip.spec import ModelSpec, SpecError, preset
 from fgmclip.training.commands import fitted_to_weights
 from fgmclip.training.dataset import Dataset
 from fgmclip.training.run import Initial, Workshop, train_model
@@ -90,7 +92,7 @@ def named(prefix: str, state: Mapping[str, Any]) -> State:
 
 def saved(path: Path, content: Any, spec: ModelSpec | None = None) -> Path:
     torch.save(content, path)
-    path.with_suffix(".json").write_text((spec or a_spec()).to_json())
+    path.with_suffix(".json").write_text((spec or a_spec()).to_json(), encoding="utf-8")
     return path
 
 
@@ -264,7 +266,8 @@ def test_initial_weights_are_said(
             say=lines.append,
         )
     assert "of `ema`, averaged weights" in lines[0]
-    assert "of `model`; left 18 that this model has no place for" in lines[1]
+    assert "taken: image_encoder, 20 tensors" in lines
+    assert "of `model`; left 18 that this model has no place for" in lines[-1]
 
 
 # Fault 13: weights of an encoder, whatever wraps them.
@@ -385,7 +388,9 @@ def made(folder: Path) -> Path:
 
 
 def beside(folder: Path, clip: State, model: Mapping[str, object]) -> Path:
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": model}), encoding="utf-8"
+    )
     return saved(folder / "open_clip_pytorch_model.bin", clip)
 
 
@@ -636,6 +641,22 @@ def test_an_error_names_ten_keys_and_how_many_more(weights: State, tmp_path: Pat
     assert f" and {count - 10} more; save only one" in str(refused(load_checkpoint, path))
 
 
+def test_a_spec_of_another_kind_is_named_in_few_words(weights: State, tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    torch.save(weights, path)
+    path.with_suffix(".json").write_text(
+        json.dumps({f"key{n}": n for n in range(300)}), encoding="utf-8"
+    )
+    with pytest.raises(SpecError) as caught:
+        load_checkpoint(path)
+    assert str(caught.value).startswith(f"{tmp_path / 'run.json'}: ")
+    assert str(caught.value).endswith(" more")
+    assert str(caught.value).count("not permitted") <= 10
+    spec = a_spec().to_json().encode()
+    path.with_suffix(".json").write_bytes(b"\xef\xbb\xbf" + spec)
+    assert load_checkpoint(path).spec == a_spec()
+
+
 # Files that are no weights, or a part of them.
 
 
@@ -747,13 +768,15 @@ def sharded(folder: Path, state: State, metadata: dict[str, str] | None = None) 
         save_file({key: state[key].contiguous() for key in keys}, folder / name, metadata)
         places |= dict.fromkeys(keys, name)
     path = folder / "model.safetensors.index.json"
-    path.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
+    path.write_text(
+        json.dumps({"metadata": {"total_size": 1}, "weight_map": places}), encoding="utf-8"
+    )
     return path
 
 
 def test_shards_are_read_by_their_index(weights: State, clip: State, tmp_path: Path) -> None:
     path = sharded(tmp_path, named("module.", weights))
-    (tmp_path / "model.json").write_text(a_spec().to_json())
+    (tmp_path / "model.json").write_text(a_spec().to_json(), encoding="utf-8")
     assert all(torch.equal(checkpoint_state(path)[key], value) for key, value in weights.items())
     (tmp_path / "model.json").unlink()
     path = sharded(tmp_path, weights, {SPEC_KEY: a_spec().to_json()})
@@ -762,17 +785,51 @@ def test_shards_are_read_by_their_index(weights: State, clip: State, tmp_path: P
     assert all(torch.equal(value, clip[key]) for key, value in tower_state(path).items())
     index = json.loads(path.read_text())
     index["weight_map"]["gone"] = "model-00001-of-00002.safetensors"
-    path.write_text(json.dumps(index))
+    path.write_text(json.dumps(index), encoding="utf-8")
     assert "not in any: gone" in str(refused(tower_state, path))
 
 
-def test_a_torchscript_archive_is_named_without_running_it(tmp_path: Path) -> None:
-    path = tmp_path / "ViT-B-16.pt"
+@pytest.fixture(scope="module")
+def archive(clip: State, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a CLIP as OpenAI publishes it: traced, in half precision, with its sizes."""
+    model = open_clip.CLIP(**CLIP, quick_gelu=True).eval()
+    model.load_state_dict(clip)
+    for key, size in (("input_resolution", 32), ("context_length", 77), ("vocab_size", 49408)):
+        delattr(model, key) if hasattr(model, key) else None
+        model.register_buffer(key, torch.tensor(size))
+    path = tmp_path_factory.mktemp("openai") / "clip.pt"
+    example = torch.zeros(1, 3, 32, 32), torch.zeros(1, 77, dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-            torch.nn.Linear(2, 2), torch.zeros(1, 2)
-        )
+        traced = torch.jit.trace(model, example, check_trace=False).half()  # type: ignore[no-untyped-call]
         torch.jit.save(traced, path)
-    for read in (checkpoint_state, tower_state):
-        assert "torch.jit.load" in str(refused(read, path))
+    return path
+
+
+def test_an_archive_of_openai_is_read_without_its_code(
+    clip: State, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.jit, "load", None)
+    assert "OpenAI's" in str(refused(load_image_weights, build_model(a_spec(), seed=9), archive))
+    model = build_model(a_spec(quick=True, text=True), seed=9)
+    load_image_weights(model, archive)
+    assert model.text_encoder is not None
+    state = named("visual.", model.image_encoder.tower.state_dict())
+    state |= model.text_encoder.tower.state_dict()
+    assert len(state) == len(clip) - 1
+    for key, value in state.items():
+        if key != "attn_mask":
+            assert torch.equal(value, clip[key].half().float())
+    # Code in the place of the module is not run.
+    mark = tmp_path / "mark"
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(tmp_path / "bad.pt", "w") as new:
+        for name in old.namelist():
+            harmful = pickle.dumps(Payload(mark), protocol=2)
+            new.writestr(name, harmful if name.endswith("/data.pkl") else old.read(name))
+    error = refused(load_image_weights, model, tmp_path / "bad.pt")
+    assert isinstance(error, UnsafeError)
+    assert "mkdir" in str(error)
+    assert not mark.exists()
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(archive.read_bytes()[:-3000])
+    assert isinstance(refused(load_image_weights, model, cut), UnreadableError)

@@ -258,15 +258,18 @@ def test_a_file_without_weights_is_refused(model: FgmClip, tmp_path: Path, conte
         load_checkpoint(training_file(tmp_path / "run.pt", content, model.spec))
 
 
-def test_a_torchscript_archive_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_a_torchscript_archive_of_another_network_is_refused(
+    model: FgmClip, tmp_path: Path
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             nn.Linear(2, 2), torch.zeros(1, 2)
         )
-        torch.jit.save(traced, tmp_path / "ViT.pt")
-    with pytest.raises(UnreadableError, match=r"torch\.jit\.load"):
-        load_checkpoint(tmp_path / "ViT.pt")
+        torch.jit.save(traced, tmp_path / "run.pt")
+    (tmp_path / "run.json").write_text(model.spec.to_json(), encoding="utf-8")
+    with pytest.raises(WeightsError, match="2 unexpected: weight, bias"):
+        load_checkpoint(tmp_path / "run.pt")
 
 
 def test_weights_without_a_spec_are_refused(model: FgmClip, tmp_path: Path) -> None:
