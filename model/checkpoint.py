@@ -20,9 +20,8 @@ from fgmclip.model.errors import NoSpecError, UnreadableError
 from fgmclip.model.network import FgmClip
 from fgmclip.model.weight_files import INDEX, SAFETENSORS
 from fgmclip.model.weights import read_weights, state_for
-from fgmclip.spec import ModelSpec
-from fgmclip.storage.atomic import write_bytes
 from fgmclip.spec import ModelSpec, SpecError
+from fgmclip.storage.atomic import write_bytes
 from fgmclip.storage.text import read_text
 
 SPEC_KEY = "fgmclip_spec"
@@ -97,15 +96,10 @@ def _spec(path: Path, spec_path: Path | None, inside: str | None) -> ModelSpec:
                 "found none; write one with ModelSpec.to_json(). Plain CLIP or torchvision weights "
                 "are only a part of a model and need training first",
             )
-    if spec_path is not None:
-        try:
-            return ModelSpec.from_json(read_text(spec_path))
-        except OSError as error:
-            raise NoSpecError(spec_path, f"expected a spec as JSON text, got {error}") from error
-    assert inside is not None  # one of the two is there
-    return ModelSpec.from_json(inside, stored=True)
     try:
-        return ModelSpec.from_json(read_text(spec_path) if spec_path is not None else inside or "")
+        if spec_path is not None:
+            return ModelSpec.from_json(read_text(spec_path))
+        return ModelSpec.from_json(inside or "", stored=True)
     except OSError as error:
         raise NoSpecError(spec_path or path, f"expected a spec as JSON text: {error}") from error
     except SpecError as error:
