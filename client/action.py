@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,11 +20,18 @@ from fgmclip.client.answers import (
     name_action,
 )
 from fgmclip.client.checks import Frames, check_frames, check_rois, color_parameters
-from fgmclip.client.errors import RefusedError, TagMismatchError
+from fgmclip.client.errors import ModelNotFoundError, RefusedError, TagMismatchError
 from fgmclip.client.manifest import CLIP_MODEL, manifest_in, not_ours
+from fgmclip.client.messages import NO_PARAMETERS, Parameters, Tensors
 from fgmclip.client.timeouts import Timeouts
 from fgmclip.client.transport import GrpcTransport, Transport
 from fgmclip.spec import PublicManifest
+
+if TYPE_CHECKING:
+    from fgmclip.video.damage import Damage
+
+Question = tuple[str, Tensors, Parameters]
+"""Model, inputs and parameters of one request."""
 
 Answer = TypeVar("Answer")
 Self = TypeVar("Self", bound="ActionClient")
@@ -180,27 +187,62 @@ class ActionClient:
     def classify(self, path: str | os.PathLike[str]) -> VideoResult:
         """Name the action in a video file: windows half a window apart, probabilities averaged.
 
-        One window is held at a time, so the length of the video does not matter. All windows are
-        answered by one release: where another one takes over, the video begins again.
+        Only what the model sees is sent, so pictures may be of any size; the answer is that of
+        whole frames. One window is held at a time, so the length of the video does not matter. All
+        windows are answered by one release: where another one takes over, the video begins again.
 
         Raises:
-            VideoError: The file cannot be used as a video.
-            RefusedError: Its frames are not what the model takes, for example too small.
+            VideoError: The file cannot be used as a video; of a damaged one, most cannot be read.
+            RefusedError: Its frames are not what the model takes.
             ClientError: The server could not be asked, or failed.
         """
         return self.under_one_release(lambda manifest: self._classify_video(manifest, Path(path)))
 
     def _classify_video(self, manifest: PublicManifest, path: Path) -> VideoResult:
         # Here, because a client of cameras' frames needs no decoder.
+        from fgmclip.client.clips import read_clips
+        from fgmclip.client.streams.requests import EDGE_MODEL
+
+        try:
+            return self._average(
+                manifest,
+                path,
+                lambda damage: (
+                    (EDGE_MODEL, tensors, NO_PARAMETERS)
+                    for tensors in read_clips(path, manifest.spec, damage)
+                ),
+            )
+        except ModelNotFoundError:
+            # A repository of someone's own choice, or of an earlier version, takes whole frames.
+            return self._average(
+                manifest, path, lambda damage: self._whole_frames(manifest, path, damage)
+            )
+
+    def _whole_frames(
+        self, manifest: PublicManifest, path: Path, damage: Damage
+    ) -> Iterator[Question]:
         from fgmclip.video.windows import read_windows
+
+        for window in read_windows(path, manifest.spec.clip, damage=damage):
+            count = manifest.spec.clip.frames
+            frames = check_frames(window.frames, manifest.limits, fewest=count, most=count)
+            color = color_parameters(window.color_matrix, window.color_range)
+            yield CLIP_MODEL, {"FRAMES": frames}, color
+
+    def _average(
+        self,
+        manifest: PublicManifest,
+        path: Path,
+        read: Callable[[Damage], Iterable[Question]],
+    ) -> VideoResult:
+        from fgmclip.video.damage import Damage
 
         total = np.zeros(len(manifest.spec.labels))
         milliseconds: list[float] = []
-        for window in read_windows(path, manifest.spec.clip):
+        damage = Damage()
+        for model, inputs, parameters in read(damage):
             started = time.perf_counter()
-            (decision,) = self._classify(
-                manifest, window.frames, None, window.color_matrix, window.color_range
-            )
+            (decision,) = self._decide(manifest, model, inputs, parameters)
             milliseconds.append((time.perf_counter() - started) * 1000)
             total += decision.probabilities
         label, top = name_action(total / len(milliseconds), manifest)
@@ -211,6 +253,8 @@ class ActionClient:
             top=top,
             windows=len(milliseconds),
             latency_ms=float(np.median(milliseconds)),
+            frames=damage.frames,
+            frames_lost=damage.lost,
         )
 
     def _classify(
@@ -227,11 +271,18 @@ class ActionClient:
         }
         if rois is not None:
             inputs["ROI"] = check_rois(rois, frames, manifest.limits)
+        return self._decide(
+            manifest, CLIP_MODEL, inputs, color_parameters(color_matrix, color_range)
+        )
+
+    def _decide(
+        self, manifest: PublicManifest, model: str, inputs: Tensors, parameters: Parameters
+    ) -> list[Decision]:
         outputs = self.transport.infer(
-            CLIP_MODEL,
+            model,
             inputs,
             ANSWERS,
             timeout_seconds=self.timeouts.request_seconds,
-            parameters=color_parameters(color_matrix, color_range),
+            parameters=parameters,
         )
         return decisions(outputs, manifest)

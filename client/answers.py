@@ -62,6 +62,8 @@ class VideoResult:
         windows: How many windows were answered.
         latency_ms: Median time from sending a window to its answer, milliseconds; decoding is
             not in it.
+        frames: How many frames of the file were read.
+        frames_lost: How many more it should have, damaged or missing; 0 for a whole file.
     """
 
     video: Path
@@ -70,6 +72,8 @@ class VideoResult:
     top: Top
     windows: int
     latency_ms: float
+    frames: int
+    frames_lost: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -80,6 +84,8 @@ class VideoResult:
             "top": [[label, probability] for label, probability in self.top],
             "windows": self.windows,
             "latency_ms": self.latency_ms,
+            "frames": self.frames,
+            "frames_lost": self.frames_lost,
         }
 
 

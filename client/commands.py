@@ -109,6 +109,9 @@ def _result_line(result: VideoResult, name_cells: int, label_cells: int) -> Text
     unit = "window " if result.windows == 1 else "windows"
     line.append(f"  {result.probability:6.1%}  {result.windows:4d} {unit}")
     line.append(f"  {result.latency_ms:7.1f} ms", "dim")
+    if result.frames_lost:
+        total = result.frames + result.frames_lost
+        line.append(f"  {result.frames_lost} of {total} frames lost", "yellow")
     return line
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +14,9 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from fgmclip.video.clock import PresentationClock
+from fgmclip.video.damage import Damage, decode_recording
+from fgmclip.video.deinterlace import Deinterlacer
 from fgmclip.video.errors import (
-    DamagedVideoError,
     NotAVideoError,
     UnsupportedVideoError,
     VideoAccessError,
@@ -23,10 +24,6 @@ from fgmclip.video.errors import (
 )
 from fgmclip.video.frames import Frame, Layout
 from fgmclip.video.pictures import PictureConverter
-
-DECODER_THREADS = 1
-"""One camera, one thread. Frame threads would also report damage a few packets late, at a place
-that depends on their number."""
 
 # Refused unopened: FFmpeg would go and read the files that they name.
 _PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat")
@@ -101,55 +98,63 @@ def decode(path: str | os.PathLike[str], *, layout: Layout = "rgb") -> Iterator[
 
     Times are seconds since the first frame and strictly increase; `PresentationClock` states what
     happens to missing, repeated and backward timestamps. Frames are turned upright by the display
-    matrix. A stream that states no matrix is BT.601 if its shorter side is below 720 pixels, else
-    BT.709; one that states no range is limited. Memory holds a few frames, however long the video.
+    matrix, and interlaced ones deinterlaced. A stream that states no matrix is BT.601 if its
+    shorter side is below 720 pixels, else BT.709; one that states no range is limited. Damage is
+    passed over, see `PacketDecoder`. Memory holds a few frames, however long the video.
 
     Args:
         path: A regular file.
         layout: `rgb` for pixels u8 [H,W,3] or `nv12` for u8 [H*3/2,W,1].
 
     Yields:
-        Frames of one size.
+        Frames, of one size unless the video changes its own.
 
     Raises:
         VideoError: A leaf of it: the file is missing, unreadable, not a video, unsupported, or
-            damaged, the latter after the frames before the damage were yielded.
+            damaged, so that most of it cannot be read: the latter after the good frames.
         LayoutError: The layout is neither of the two.
     """
     for picture in read_pictures(path, layout=layout):
         yield picture.frame()
 
 
-def read_pictures(path: str | os.PathLike[str], *, layout: Layout) -> Iterator[Picture]:
-    """Yield what `decode` yields, unconverted; arguments and errors are those of `decode`."""
+def read_pictures(
+    path: str | os.PathLike[str], *, layout: Layout, damage: Damage | None = None
+) -> Iterator[Picture]:
+    """Yield what `decode` yields, unconverted; arguments and errors are those of `decode`.
+
+    Args:
+        path: See `decode`.
+        layout: See `decode`.
+        damage: Counts what is read and what is lost, for callers that report it.
+    """
     converter = PictureConverter(layout)
     _check_file(path)
     with _open(path) as container:
         stream = video_stream(container, path)
-        clock = PresentationClock(Fraction(stream.time_base or 1), nominal_period(stream))
-        by_decoding_time = container.format.name in FORMATS_WITHOUT_PRESENTATION_TIMES
-        size: tuple[int, int] | None = None
-        for decoded in _decoded_frames(container, stream, path):
-            timestamp = decoded.dts if by_decoding_time else decoded.pts
-            time = clock.advance(timestamp, decoded.duration or 0)
-            if time is None:
-                continue
-            if size is None:
-                size = converter.shown_size(decoded)
-                if layout == "nv12" and min(size) < 2:
-                    raise UnsupportedVideoError(
-                        path,
-                        f"frames of {size[1]}x{size[0]} pixels are too small for NV12, which "
-                        "needs at least 2x2; read it as rgb",
-                    )
-            elif converter.shown_size(decoded) != size:
-                height, width = converter.shown_size(decoded)
+        decoded = decode_recording(container, stream, path, damage or Damage())
+        for picture, time in Deinterlacer[float]().run(_timed(container, stream, decoded)):
+            height, width = converter.shown_size(picture)
+            if layout == "nv12" and min(height, width) < 2:
                 raise UnsupportedVideoError(
                     path,
-                    f"changes its frame size from {size[1]}x{size[0]} to {width}x{height} at "
-                    f"{time:.3f} s; cut it there or re-encode it to one size",
+                    f"frames of {width}x{height} pixels are too small for NV12, which "
+                    "needs at least 2x2; read it as rgb",
                 )
-            yield Picture.of(time, decoded, converter, path)
+            yield Picture.of(time, picture, converter, path)
+
+
+def _timed(
+    container: InputContainer, stream: VideoStream, pictures: Iterable[av.VideoFrame]
+) -> Iterator[tuple[av.VideoFrame, float]]:
+    """Yield pictures with their times; those without a time of their own are dropped."""
+    clock = PresentationClock(Fraction(stream.time_base or 1), nominal_period(stream))
+    by_decoding_time = container.format.name in FORMATS_WITHOUT_PRESENTATION_TIMES
+    for picture in pictures:
+        timestamp = picture.dts if by_decoding_time else picture.pts
+        time = clock.advance(timestamp, picture.duration or 0)
+        if time is not None:
+            yield picture, time
 
 
 def _check_file(path: str | os.PathLike[str]) -> None:
@@ -191,7 +196,7 @@ def _open(path: str | os.PathLike[str]) -> InputContainer:
 
 
 def video_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
-    """Return the first stream of moving pictures, set to decode on the CPU by one thread.
+    """Return the first stream of moving pictures.
 
     Raises:
         NotAVideoError: There is none.
@@ -210,7 +215,6 @@ def video_stream(container: InputContainer, path: str | os.PathLike[str]) -> Vid
     stream = streams[0]
     if stream.codec_context is None:
         raise UnsupportedVideoError(path, "no decoder for its codec; re-encode it, e.g. to H.264")
-    stream.codec_context.thread_count = DECODER_THREADS
     return stream
 
 
@@ -218,63 +222,3 @@ def nominal_period(stream: VideoStream) -> Fraction:
     """Return the seconds between frames that a stream states, or `DEFAULT_RATE`'s."""
     rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
     return 1 / Fraction(rate) if rate > 0 else 1 / DEFAULT_RATE
-
-
-def _decoded_frames(
-    container: InputContainer, stream: VideoStream, path: str | os.PathLike[str]
-) -> Iterator[av.VideoFrame]:
-    """Yield good frames; at the first damage yield those before it and raise.
-
-    Until the first good frame damage is passed over: a recording cut in the middle of a group of
-    pictures starts with packets that cannot be decoded.
-    """
-    good = 0
-    cause = "it holds no picture"
-    for frames, damage in _decoded_packets(container, stream):
-        for frame in frames:
-            if frame.is_corrupt:
-                damage = damage or "a picture is damaged"
-                break
-            good += 1
-            yield frame
-        if damage is not None:
-            if good:
-                raise DamagedVideoError(path, f"damaged after {good} good frames: {damage}", good)
-            cause = damage
-    if not good:
-        raise DamagedVideoError(path, f"no frame can be decoded: {cause}", 0)
-
-
-def _decoded_packets(
-    container: InputContainer, stream: VideoStream
-) -> Iterator[tuple[list[av.VideoFrame], str | None]]:
-    """Yield what each packet adds, with the cause where it or the container is damaged."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except av.FFmpegError as error:
-            yield drain(stream), error.strerror
-            return
-        if packet.is_corrupt:
-            yield drain(stream), "a packet is damaged or cut short"
-            continue
-        try:
-            frames = packet.decode()
-        except av.FFmpegError as error:
-            yield drain(stream), error.strerror
-            continue
-        yield frames, None
-
-
-def drain(stream: VideoStream) -> list[av.VideoFrame]:
-    """Return the frames that the decoder held back to order them, and make it ready for more."""
-    context = stream.codec_context
-    try:
-        frames = context.decode(None)
-    except av.FFmpegError:
-        frames = []
-    context.flush_buffers()
-    return frames

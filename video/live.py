@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,7 +13,9 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from fgmclip.video.clock import RESET_SECONDS, PresentationClock
+from fgmclip.video.damage import Damage, PacketDecoder
 from fgmclip.video.decode import Picture, nominal_period, video_stream
+from fgmclip.video.deinterlace import Deinterlacer
 from fgmclip.video.errors import LiveSourceError
 from fgmclip.video.frames import Layout
 from fgmclip.video.pictures import PictureConverter
@@ -33,6 +36,9 @@ DRIFT = 1e-3
 
 SLEW = 0.9
 """Seconds a second by which times are corrected, so that they always advance."""
+
+_Times = tuple[float, float, float, int]
+"""Of a frame: `time`, `seen`, `arrived` and `run` of `SeenPicture`."""
 
 # Pictures one after another, without a time: FFmpeg would take them for 25 a second.
 _FORMATS_WITHOUT_TIMES = frozenset({"mjpeg", "mpjpeg", "h264", "hevc"})
@@ -162,17 +168,19 @@ def read_live(
     layout: Layout,
     stall_seconds: float,
     rtsp_transport: str = "tcp",
+    damage: Damage | None = None,
 ) -> Iterator[SeenPicture]:
     """Yield the pictures of a live source until it breaks off.
 
-    Damaged packets are passed over. A clock that was set, at the camera or here, and another frame
-    size begin a new run.
+    Damage is passed over, and interlaced pictures are deinterlaced, as in a file. A clock that was
+    set, at the camera or here, and another frame size begin a new run.
 
     Args:
         address: rtsp, rtsps, rtmp, http or https; or a `/dev/video` device.
         layout: `rgb` or `nv12`, see `decode`.
         stall_seconds: How long it may send no frame.
         rtsp_transport: `tcp` or `udp`.
+        damage: Counts what is read and what is lost, for callers that report it.
 
     Yields:
         Pictures, unconverted. There is no end without an error.
@@ -187,22 +195,35 @@ def read_live(
     name = "stream"
     with _open(address, stall_seconds, rtsp_transport) as container:
         stream = video_stream(container, name)
-        time_base = Fraction(stream.time_base or 1)
-        clock = LiveClock(time_base, nominal_period(stream))
-        has_times = container.format.name not in _FORMATS_WITHOUT_TIMES
-        size: tuple[int, int] | None = None
-        for decoded in _frames(container, stream, stall_seconds):
-            arrived = time.time()
-            shown = converter.shown_size(decoded)
-            if size is not None and shown != size:
-                clock.new_run()
-            size = shown
-            timestamp = decoded.pts if has_times else int(arrived / time_base)
-            times = clock.advance(timestamp, decoded.duration or 0, arrived)
-            if times is None:
-                continue
-            picture = Picture.of(times[0], decoded, converter, name)
-            yield SeenPicture(*times, arrived, clock.run, picture)
+        decoder = PacketDecoder(stream, damage or Damage())
+        frames = _frames(container, stream, decoder, stall_seconds)
+        timed = _timed(container, stream, frames, converter)
+        for decoded, (at, seen, arrived, run) in Deinterlacer[_Times]().run(timed):
+            picture = Picture.of(at, decoded, converter, name)
+            yield SeenPicture(at, seen, arrived, run, picture)
+
+
+def _timed(
+    container: InputContainer,
+    stream: VideoStream,
+    frames: Iterable[av.VideoFrame],
+    converter: PictureConverter,
+) -> Iterator[tuple[av.VideoFrame, _Times]]:
+    """Yield frames with their times; those without a time of their own are dropped."""
+    time_base = Fraction(stream.time_base or 1)
+    clock = LiveClock(time_base, nominal_period(stream))
+    has_times = container.format.name not in _FORMATS_WITHOUT_TIMES
+    size: tuple[int, int] | None = None
+    for decoded in frames:
+        arrived = time.time()
+        shown = converter.shown_size(decoded)
+        if size is not None and shown != size:
+            clock.new_run()
+        size = shown
+        timestamp = decoded.pts if has_times else int(arrived / time_base)
+        times = clock.advance(timestamp, decoded.duration or 0, arrived)
+        if times is not None:
+            yield decoded, (*times, arrived, clock.run)
 
 
 def live_options(address: str, rtsp_transport: str) -> Mapping[str, str]:
@@ -222,18 +243,55 @@ def _open(address: str, stall_seconds: float, rtsp_transport: str) -> InputConta
     try:
         if address.startswith("/dev/"):
             return av.open(address, "r", format="v4l2", timeout=(OPEN_SECONDS, stall_seconds))
-        return av.open(
-            address,
-            "r",
-            options=dict(live_options(address, rtsp_transport)),
-            metadata_errors="replace",
-            timeout=(OPEN_SECONDS, stall_seconds),
-        )
+        options = live_options(address, rtsp_transport)
+        try:
+            return _open_address(address, stall_seconds, options)
+        except av.InvalidDataError:
+            if not address.startswith("http"):
+                raise
+            container = _open_bare_mjpeg(address, stall_seconds, options)
+            if container is None:
+                raise
+            return container
     except (av.FFmpegError, OSError, ValueError) as error:
         # FFmpeg names the end of its patience differently in each protocol.
         if time.monotonic() - began >= OPEN_SECONDS:
             raise LiveSourceError(f"no answer in {OPEN_SECONDS:g} s") from error
+        if address.startswith("rtsp") and getattr(error, "errno", 0) == errno.EPROTONOSUPPORT:
+            other = "udp" if rtsp_transport == "tcp" else "tcp"
+            raise LiveSourceError(
+                f"cannot be opened: expected RTSP over {rtsp_transport}, which the camera does not "
+                f"offer; set rtsp_transport: {other} for it in watch.yaml"
+            ) from error
         raise LiveSourceError(f"cannot be opened: {error_cause(error)}") from error
+
+
+def _open_address(
+    address: str, stall_seconds: float, options: Mapping[str, str], format_name: str | None = None
+) -> InputContainer:
+    return av.open(
+        address,
+        "r",
+        format=format_name,
+        options=dict(options),
+        metadata_errors="replace",
+        timeout=(OPEN_SECONDS, stall_seconds),
+    )
+
+
+def _open_bare_mjpeg(
+    address: str, stall_seconds: float, options: Mapping[str, str]
+) -> InputContainer | None:
+    """Open JPEG pictures whatever stands between them; None where none come.
+
+    Some cameras send `multipart/x-mixed-replace` without the boundary before its first part, which
+    FFmpeg's demuxer takes for the wrong format.
+    """
+    container = _open_address(address, stall_seconds, options, "mjpeg")
+    if container.streams.video and container.streams.video[0].codec_context.width:
+        return container
+    container.close()
+    return None
 
 
 def error_cause(error: Exception) -> str:
@@ -243,7 +301,7 @@ def error_cause(error: Exception) -> str:
 
 
 def _frames(
-    container: InputContainer, stream: VideoStream, stall_seconds: float
+    container: InputContainer, stream: VideoStream, decoder: PacketDecoder, stall_seconds: float
 ) -> Iterator[av.VideoFrame]:
     """Yield good frames; raise where the source ends, breaks off, or sends none for too long."""
     heard = time.monotonic()
@@ -257,13 +315,8 @@ def _frames(
             raise LiveSourceError(f"nothing came for {stall_seconds:g} s") from error
         except av.FFmpegError as error:
             raise LiveSourceError(f"broke off: {error_cause(error)}") from error
-        try:
-            frames = [] if packet.is_corrupt else packet.decode()
-        except av.FFmpegError:
-            frames = []
-        for frame in frames:
-            if not frame.is_corrupt:
-                heard = time.monotonic()
-                yield frame
+        for frame in decoder.decode(packet):
+            heard = time.monotonic()
+            yield frame
         if time.monotonic() - heard > stall_seconds:
             raise LiveSourceError(f"no frame could be decoded for {stall_seconds:g} s")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from fgmclip.kernels.parameters import ColorMatrix, ColorRange
 from fgmclip.spec import ClipSpec
+from fgmclip.video.damage import Damage
 from fgmclip.video.decode import Picture, read_pictures
-from fgmclip.video.errors import GridError, LowFrameRateError
+from fgmclip.video.errors import LowFrameRateError
 from fgmclip.video.frames import Frame, Layout, Pixels
 from fgmclip.video.grid import Gap, Sample, sample_grid
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,8 +44,29 @@ class Window:
     color_range: ColorRange | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Span(Generic[T]):
+    """What a window is made of, whatever was made of each sample.
+
+    Attributes:
+        start: Time of the first of `samples`, in seconds.
+        before: The sample before `start`, or the first itself where a run starts.
+        samples: 1 to T; a window repeats the last one up to T.
+        gap_before: As in `Window`.
+    """
+
+    start: float
+    before: T
+    samples: tuple[T, ...]
+    gap_before: bool
+
+
 def read_windows(
-    path: str | os.PathLike[str], clip: ClipSpec, *, layout: Layout = "rgb"
+    path: str | os.PathLike[str],
+    clip: ClipSpec,
+    *,
+    layout: Layout = "rgb",
+    damage: Damage | None = None,
 ) -> Iterator[Window]:
     """Yield the windows of a video file as `windows_from_samples` cuts them.
 
@@ -52,22 +77,47 @@ def read_windows(
         path: A video file, see `decode`.
         clip: T and dt.
         layout: `rgb` or `nv12`, see `decode`.
+        damage: Counts what is read and what is lost, for callers that report it.
 
     Yields:
         At least one window, unless an error is raised.
 
     Raises:
         VideoError: A leaf of it, as `decode` raises; or `LowFrameRateError` if most frames are
-            further apart than dt and no run of samples reaches half a clip. A file damaged midway
-            raises after its windows; those that end before the damage are good.
+            further apart than dt and no run of samples reaches half a clip. A file of which most
+            cannot be read raises after its windows.
+    """
+    for span in read_spans(path, clip, lambda sample: sample.frame, layout=layout, damage=damage):
+        yield _window(span, clip)
+
+
+def read_spans(
+    path: str | os.PathLike[str],
+    clip: ClipSpec,
+    prepare: Callable[[Sample[Frame]], T],
+    *,
+    layout: Layout = "rgb",
+    damage: Damage | None = None,
+) -> Iterator[Span[T]]:
+    """Yield the windows of a video file as `read_windows` does, of whatever is made of samples.
+
+    Args:
+        path: See `read_windows`.
+        clip: See `read_windows`.
+        prepare: Called once for each sample, in order; frames are not kept beside what it returns.
+        layout: See `read_windows`.
+        damage: See `read_windows`.
+
+    Raises:
+        VideoError: As `read_windows`.
     """
     pace = _Pace(clip.dt)
-    pictures = pace.watch(read_pictures(path, layout=layout))
+    pictures = pace.watch(read_pictures(path, layout=layout, damage=damage))
     samples = _converted(sample_grid(pictures, clip.dt), pace)
-    for window in windows_from_samples(samples, clip):
-        if window.samples < _shortest_run(clip) and pace.is_low:
+    for span in _spans(_points(samples, prepare), clip):
+        if len(span.samples) < _shortest_run(clip) and pace.is_low:
             raise LowFrameRateError(path, pace.rate, clip.dt)
-        yield window
+        yield span
 
 
 def windows_from_samples(
@@ -75,11 +125,12 @@ def windows_from_samples(
 ) -> Iterator[Window]:
     """Cut a grid of samples into windows that slide by half a clip, max(1, T // 2) samples.
 
-    Gaps cut the samples into runs, and no window crosses a gap. From a run of T samples or more
-    come full windows; its last samples are left out where they do not fill another slide. A run of
-    at least T/2 samples gives one window, in which the last sample repeats up to T. A shorter run
-    is skipped, unless the samples hold nothing longer: then the longest (the first of these) gives
-    one window like that. So there is no window only if there is no sample.
+    Gaps, and frames of another size than those before, cut the samples into runs, and no window
+    crosses a cut. From a run of T samples or more come full windows; its last samples are left out
+    where they do not fill another slide. A run of at least T/2 samples gives one window, in which
+    the last sample repeats up to T. A shorter run is skipped, unless the samples hold nothing
+    longer: then the longest (the first of these) gives one window like that. So there is no window
+    only if there is no sample.
 
     Args:
         samples: What `sample_grid` yields; may be endless.
@@ -87,70 +138,99 @@ def windows_from_samples(
 
     Yields:
         Windows in the order of their starts.
-
-    Raises:
-        GridError: The shapes of frames differ within a window.
     """
-    run = _Run(clip.frames)
-    spare: tuple[_Run, bool] | None = None
+    for span in _spans(_points(samples, lambda sample: sample.frame), clip):
+        yield _window(span, clip)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Point(Generic[T]):
+    """A sample, or what was made of it."""
+
+    time: float
+    shape: tuple[int, ...]
+    made: T
+
+
+def _points(
+    samples: Iterable[Sample[Frame] | Gap], prepare: Callable[[Sample[Frame]], T]
+) -> Iterator[_Point[T] | Gap]:
+    for item in samples:
+        if isinstance(item, Gap):
+            yield item
+        else:
+            yield _Point(item.time, item.frame.pixels.shape, prepare(item))
+
+
+def _spans(points: Iterable[_Point[T] | Gap], clip: ClipSpec) -> Iterator[Span[T]]:
+    run = _Run[T](clip.frames)
+    spare: tuple[_Run[T], bool] | None = None
     gap_before = given = False
     # The end closes the last run as a gap does.
-    for item in chain(samples, [None]):
-        if isinstance(item, Sample):
-            if run.add(item):
-                yield run.window(gap_before)
+    for item in chain(points, [None]):
+        fits = isinstance(item, _Point) and run.fits(item)
+        if not fits:
+            if not run.was_cut and len(run) >= _shortest_run(clip):
+                yield run.span(gap_before)
                 given, gap_before = True, False
-            continue
-        if not run.was_cut and len(run) >= _shortest_run(clip):
-            yield run.window(gap_before)
+            elif not run.was_cut and len(run) > (len(spare[0]) if spare else 0):
+                spare = (run, gap_before)
+            run, gap_before = _Run(clip.frames), True
+        if isinstance(item, _Point) and run.add(item):
+            yield run.span(gap_before)
             given, gap_before = True, False
-        elif not run.was_cut and len(run) > (len(spare[0]) if spare else 0):
-            spare = (run, gap_before)
-        run, gap_before = _Run(clip.frames), True
     if spare is not None and not given:
-        yield spare[0].window(spare[1])
+        yield spare[0].span(spare[1])
 
 
-class _Run:
-    """Samples without a gap between them; keeps what the next window needs."""
+class _Run(Generic[T]):
+    """Points without a cut between them; keeps what the next window needs."""
 
     def __init__(self, length: int) -> None:
         self._length = length
-        self._before: Sample[Frame] | None = None
-        self._samples: list[Sample[Frame]] = []
+        self._before: _Point[T] | None = None
+        self._points: list[_Point[T]] = []
         self.was_cut = False
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._points)
 
-    def add(self, sample: Sample[Frame]) -> bool:
-        """Append a sample, sliding on if a full window was cut; return whether one is ready."""
-        if len(self._samples) == self._length:
+    def fits(self, point: _Point[T]) -> bool:
+        """Whether a point can follow: its frame has the size of those before."""
+        return not self._points or self._points[-1].shape == point.shape
+
+    def add(self, point: _Point[T]) -> bool:
+        """Append a point, sliding on if a full window was cut; return whether one is ready."""
+        if len(self._points) == self._length:
             slide = max(1, self._length // 2)
-            self._before = self._samples[slide - 1]
-            del self._samples[:slide]
-        self._samples.append(sample)
-        ready = len(self._samples) == self._length
+            self._before = self._points[slide - 1]
+            del self._points[:slide]
+        self._points.append(point)
+        ready = len(self._points) == self._length
         self.was_cut = self.was_cut or ready
         return ready
 
-    def window(self, gap_before: bool) -> Window:
-        """Stack "before" and the samples, repeating the last one up to T."""
-        own = len(self._samples)
-        first = self._samples[0]
-        samples = [self._before or first, *self._samples]
-        samples += samples[-1:] * (self._length - own)
-        pixels = [sample.frame.pixels for sample in samples]
-        shapes = sorted({array.shape for array in pixels})
-        if len(shapes) > 1:
-            raise GridError(
-                f"all frames of a window must have one shape, got {shapes[0]} and {shapes[1]} "
-                f"from {first.time:.3f} s on; resize them to one size"
-            )
-        color = first.frame
-        return Window(
-            first.time, np.stack(pixels), own, gap_before, color.color_matrix, color.color_range
-        )
+    def span(self, gap_before: bool) -> Span[T]:
+        """Return what is in the run as a window's."""
+        first = self._points[0]
+        made = tuple(point.made for point in self._points)
+        return Span(first.time, (self._before or first).made, made, gap_before)
+
+
+def _window(span: Span[Frame], clip: ClipSpec) -> Window:
+    """Stack "before" and the samples, repeating the last one up to T."""
+    own = len(span.samples)
+    frames = [span.before, *span.samples]
+    frames += frames[-1:] * (clip.frames - own)
+    color = span.samples[0]
+    return Window(
+        span.start,
+        np.stack([frame.pixels for frame in frames]),
+        own,
+        span.gap_before,
+        color.color_matrix,
+        color.color_range,
+    )
 
 
 def _shortest_run(clip: ClipSpec) -> int:

@@ -220,6 +220,7 @@ class CameraBoard:
                 dropped=counts.dropped,
                 gaps=counts.gaps,
                 reconnects=counts.reconnects,
+                lost=counts.lost,
                 encoded=self._encoded,
                 decisions=self._decisions,
                 skipped=self._skipped,

@@ -19,7 +19,16 @@ from fgmclip.client.errors import (
 )
 from fgmclip.client.gateway.board import CameraBoard
 from fgmclip.client.gateway.deciding import Deciding
-from fgmclip.client.gateway.messages import Counts, Ended, Lost, Message, Opened, Samples, Waiting
+from fgmclip.client.gateway.messages import (
+    Counts,
+    Damaged,
+    Ended,
+    Lost,
+    Message,
+    Opened,
+    Samples,
+    Waiting,
+)
 from fgmclip.client.gateway.services import Services
 from fgmclip.client.gateway.settings import CameraSettings
 from fgmclip.client.gateway.sources import parse_source
@@ -166,6 +175,8 @@ class CameraLoop(threading.Thread):
                 self._board.became("reconnecting", message.cause)
                 self._warn("source lost: %s", message.cause)
                 deciding.wait()
+            case Damaged():
+                self._warn("damaged recording %s", f"{message.what}: {message.cause}")
             case Ended():
                 self._board.counted(message.counts)
                 deciding.end(interrupted=message.cause is not None)

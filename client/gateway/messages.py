@@ -18,6 +18,7 @@ class Counts:
         dropped: Samples that were thrown away because the gateway did not ask in time.
         gaps: Points of the grid that had no frame.
         reconnects: Times that the source was opened again after it was lost.
+        lost: Frames that were damaged or missing.
     """
 
     frames: int = 0
@@ -25,6 +26,7 @@ class Counts:
     dropped: int = 0
     gaps: int = 0
     reconnects: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,19 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Damaged:
+    """A recording came to its end, but a part of it could not be read.
+
+    Attributes:
+        what: Name of its file, for people.
+        cause: How much, and why, in one line.
+    """
+
+    what: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """Nothing will follow.
 
@@ -96,4 +111,4 @@ class Ended:
     counts: Counts
 
 
-Message = Opened | Samples | Waiting | Lost | Ended
+Message = Opened | Samples | Waiting | Lost | Damaged | Ended

@@ -27,6 +27,7 @@ Cameras = tuple[CameraSnapshot, ...]
 
 _COUNTERS = {
     "frames": ("frames", "Frames decoded."),
+    "frames_lost": ("lost", "Frames that were damaged or missing."),
     "samples": ("samples", "Samples of the time grid made of frames."),
     "samples_dropped": ("dropped", "Samples thrown away because the server was too slow."),
     "gaps": ("gaps", "Points of the time grid without a frame."),

@@ -14,7 +14,7 @@ from fgmclip.client.events.event import Clock
 from fgmclip.client.gateway.annotate import Annotator
 from fgmclip.client.gateway.backoff import Backoff
 from fgmclip.client.gateway.boxes import BoxesFile
-from fgmclip.client.gateway.messages import Counts, Ended, Lost, Opened
+from fgmclip.client.gateway.messages import Counts, Damaged, Ended, Lost, Opened
 from fgmclip.client.gateway.queue import SampleQueue
 from fgmclip.client.gateway.secrets import Secrets
 from fgmclip.client.gateway.settings import CameraSettings
@@ -23,11 +23,13 @@ from fgmclip.client.streams.samples import SamplePreparer
 from fgmclip.spec import ModelSpec
 from fgmclip.spec.errors import FgmclipError
 from fgmclip.storage.text import one_line
+from fgmclip.video.damage import Damage
 from fgmclip.video.decode import read_pictures
 from fgmclip.video.errors import VideoError
 from fgmclip.video.frames import Frame, Layout
 from fgmclip.video.grid import Gap, Sample, sample_grid
 from fgmclip.video.live import SeenPicture, read_live
+from fgmclip.video.pacing import BurstPacer
 
 LAYOUT: Layout = "rgb"
 """As `ActionClient.classify` reads files: a stream's answers are those of clips."""
@@ -96,6 +98,8 @@ class CameraPipeline:
         self._secrets.add_address(task.source.location)
         self._preparer = SamplePreparer(task.spec, edge=settings.edge, threads=1)
         self._frames = self._samples = self._gaps = 0
+        self._lost = 0
+        self._damage = Damage()
         self._connections = 0
         self._resume = task.resume
         self._known = threading.Event()
@@ -109,7 +113,10 @@ class CameraPipeline:
     def counts(self) -> Counts:
         """What was counted so far."""
         reconnects = max(0, self._connections - 1)
-        return Counts(self._frames, self._samples, self.queue.dropped, self._gaps, reconnects)
+        lost = self._lost + self._damage.lost
+        return Counts(
+            self._frames, self._samples, self.queue.dropped, self._gaps, reconnects, lost
+        )
 
     @property
     def resume(self) -> Resume:
@@ -162,10 +169,11 @@ class CameraPipeline:
                 layout=LAYOUT,
                 stall_seconds=settings.stall_seconds,
                 rtsp_transport=settings.rtsp_transport,
+                damage=self._begin_damage(),
             )
             self._beat = began
             try:
-                self._follow(pictures, source.shown, "wall")
+                self._follow(self._paced(pictures), source.shown, "wall")
                 cause = "the stream ended"
             except MemoryError:
                 raise
@@ -182,13 +190,13 @@ class CameraPipeline:
 
     def _follow_recordings(self) -> str | None:
         source, settings = self._task.source, self._task.settings
-        times = RecordingTimes(settings.start)
         try:
             paths = [Path(source.location)]
             if source.kind == "folder":
                 paths = find_recordings(paths[0])
         except FgmclipError as error:
             return self._cause(error)
+        times = RecordingTimes(settings.start, [path.name for path in paths])
         failures: list[str] = []
         failed = 0
         for path in paths:
@@ -198,6 +206,8 @@ class CameraPipeline:
             self._begin_recording(path.name, source.kind == "folder")
             try:
                 self._follow(self._recorded(path, start), one_line(str(path)), clock)
+                if self._damage.lost:
+                    self.queue.tell(Damaged(one_line(path.name), str(self._damage)))
             except MemoryError:
                 raise
             except Exception as error:  # a file may find a bug in any decoder below us
@@ -227,10 +237,29 @@ class CameraPipeline:
     def _recorded(self, path: Path, start: float) -> Iterator[SeenPicture]:
         live_pace = self._task.settings.pace == "live"
         began = time.monotonic()
-        for picture in read_pictures(path, layout=LAYOUT):
+        run = 0
+        size: tuple[int, int] | None = None
+        for picture in read_pictures(path, layout=LAYOUT, damage=self._begin_damage()):
             if live_pace:
                 self._wait(began + picture.time - time.monotonic())
-            yield SeenPicture(picture.time, start + picture.time, time.time(), 0, picture)
+            run += size is not None and picture.size != size
+            size = picture.size
+            yield SeenPicture(picture.time, start + picture.time, time.time(), run, picture)
+
+    def _paced(self, pictures: Iterable[SeenPicture]) -> Iterator[SeenPicture]:
+        """Hold pictures that come in bursts back, so that no burst is taken for an overload."""
+        run = -1
+        for picture in pictures:
+            if picture.run != run:
+                run, pacer = picture.run, BurstPacer()
+            self._wait(pacer.wait(picture.time, time.monotonic()))
+            yield picture
+
+    def _begin_damage(self) -> Damage:
+        """Count anew, for a recording or a connection of its own."""
+        self._lost += self._damage.lost
+        self._damage = Damage()
+        return self._damage
 
     def _follow(self, pictures: Iterable[SeenPicture], what: str, clock: Clock) -> None:
         """Make samples of all pictures; what breaks off is raised after the last good one."""

@@ -6,11 +6,11 @@ import threading
 import time
 from collections import deque
 
-from fgmclip.client.gateway.messages import Ended, Lost, Opened
+from fgmclip.client.gateway.messages import Damaged, Ended, Lost, Opened
 from fgmclip.client.gateway.settings import Policy
 from fgmclip.client.streams.samples import StreamSample
 
-Notice = Opened | Lost | Ended
+Notice = Opened | Lost | Damaged | Ended
 
 PATIENT_WINDOWS = 4
 """`drop-oldest` keeps so many windows waiting."""

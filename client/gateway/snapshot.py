@@ -105,6 +105,7 @@ class CameraSnapshot:
         dropped: Samples thrown away because they were not asked for in time.
         gaps: Points of the grid without a frame.
         reconnects: Times that the source was opened again.
+        lost: Frames that were damaged or missing.
         encoded: Samples sent to be encoded.
         decisions: Decisions made.
         skipped: Decisions that were due and not made.
@@ -138,6 +139,7 @@ class CameraSnapshot:
     dropped: int
     gaps: int
     reconnects: int
+    lost: int
     encoded: int
     decisions: int
     skipped: int

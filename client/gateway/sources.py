@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,13 +34,19 @@ _WEBCAM = re.compile(r"webcam:(\d{1,3})")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 # 2026-11-24_10-15-00, 20261124T101500Z, 2026-11-24 10.15.00.250, 20261124-101500, ...T101500+0100.
-# A zone west of Greenwich needs the T, or `-0100` could be a counter.
+# A zone west of Greenwich needs the T and digits without a break, or `-0100` could be a counter.
 _NAME_TIME = re.compile(
     r"(?<!\d)(?P<year>(?:19|20)\d\d)([-_.]?)(?P<month>\d\d)\2(?P<day>\d\d)"
     r"(?P<gap>T|t|[-_ .]{1,2})"
-    r"(?P<hour>\d\d)([-_.:h]?)(?P<minute>\d\d)[-_.:m]?(?P<second>\d\d)(?!\d)"
+    r"(?P<hour>\d\d)(?P<time_gap>[-_.:h]?)(?P<minute>\d\d)[-_.:m]?(?P<second>\d\d)(?!\d)"
     r"(?:\.(?P<fraction>\d{1,6})(?!\d))?"
-    r"(?:(?P<utc>[Zz])(?![A-Za-z])|(?P<sign>[+-])(?P<zone_hour>[01]\d):?(?P<zone_minute>[0-5]\d)(?!\d))?"
+    r"(?:(?P<utc>[Zz])(?![A-Za-z])|(?P<sign>[+-])(?P<zone>[01]\d:?[0-5]\d)(?!\d))?"
+)
+
+# Hours and minutes from Greenwich at which clocks stand somewhere (tz database, 2026).
+_ZONES = frozenset(
+    [f"{sign}{hour:02}00" for sign, most in (("+", 14), ("-", 12)) for hour in range(most + 1)]
+    + "-0930 -0330 +0330 +0430 +0530 +0545 +0630 +0845 +0930 +1030 +1245 +1345".split()
 )
 
 
@@ -134,10 +140,15 @@ def find_recordings(folder: Path) -> list[Path]:
     return found
 
 
-def time_of_name(name: str) -> float | None:
+def time_of_name(name: str, *, counted: bool = False) -> float | None:
     """Return the Unix seconds that a file's name states, or None.
 
-    A time without a zone is one of this host's zone.
+    A time without a zone is one of this host's zone. Four digits that are no zone on Earth are a
+    counter, as is `-0100` after a time with separators.
+
+    Args:
+        name: Of the file.
+        counted: Whether `-` and four digits are a counter wherever they stand.
 
     Example:
         ```python
@@ -145,11 +156,9 @@ def time_of_name(name: str) -> float | None:
         ```
     """
     for match in _NAME_TIME.finditer(name):
-        zone = ""
-        if match["utc"]:
-            zone = "+0000"
-        elif match["sign"] and (match["sign"] == "+" or match["gap"] in "Tt"):
-            zone = f"{match['sign']}{match['zone_hour']}{match['zone_minute']}"
+        zone = "+0000" if match["utc"] else _zone(match)
+        if zone not in _ZONES or (counted and zone[0] == "-"):
+            zone = ""
         fields = "".join(match[key] for key in ("year", "month", "day", "hour", "minute", "second"))
         fraction = (match["fraction"] or "0").ljust(6, "0")
         form = "%Y%m%d%H%M%S%f" + ("%z" if zone else "")
@@ -158,6 +167,22 @@ def time_of_name(name: str) -> float | None:
         except ValueError:
             continue
     return None
+
+
+def _zone(match: re.Match[str]) -> str:
+    """Return what stands where a zone would, `+HHMM` or `-HHMM`; empty if it cannot be one."""
+    if not match["sign"]:
+        return ""
+    basic = not match["time_gap"] or ":" in match["zone"]
+    if match["sign"] == "-" and not (basic and match["gap"] in "Tt"):
+        return ""
+    return match["sign"] + match["zone"].replace(":", "")
+
+
+def _is_counted(names: Iterable[str]) -> bool:
+    """Whether the recordings of a folder are numbered where a zone could stand."""
+    matches = (match for name in names for match in _NAME_TIME.finditer(name))
+    return any((zone := _zone(match)).startswith("-") and zone not in _ZONES for match in matches)
 
 
 class RecordingTimes:
@@ -169,12 +194,14 @@ class RecordingTimes:
     from one recording to the next: no two moments of a folder have one time.
     """
 
-    def __init__(self, start: datetime | None) -> None:
+    def __init__(self, start: datetime | None, names: Iterable[str] = ()) -> None:
         """Begin before the first recording.
 
         Args:
             start: When the first recording began, if that was stated.
+            names: Of all recordings: where one of them is numbered, all are.
         """
+        self._counted = _is_counted(names)
         self._start = None if start is None else start.astimezone(timezone.utc).timestamp()
         self._first_named: float | None = None
         self._is_first = True
@@ -187,7 +214,7 @@ class RecordingTimes:
             path: Its file; those of a folder must come in order.
             media_end: Where on that clock the recording before ended; 0 for the first.
         """
-        named = time_of_name(path.name)
+        named = time_of_name(path.name, counted=self._counted)
         if self._is_first:
             self._first_named = named
         first, self._is_first = self._is_first, False

@@ -285,5 +285,6 @@ class CameraWorker:
             before.dropped + now.dropped,
             before.gaps + now.gaps,
             before.reconnects + now.reconnects,
+            before.lost + now.lost,
         )
         return replace(message, counts=self._counts)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from fgmclip.client.gateway.annotate import Shown
-from fgmclip.client.gateway.messages import Ended, Lost, Message, Opened, Samples, Waiting
+from fgmclip.client.gateway.messages import Message, Samples, Waiting
 from fgmclip.client.gateway.pipeline import CameraPipeline, Resume, WorkerTask
 
 RESIDENT_BYTES = 2**30
@@ -170,10 +170,10 @@ def _next(pipeline: CameraPipeline, wait_seconds: float) -> Message:
     while True:
         remaining = max(0.0, deadline - time.monotonic())
         taken = pipeline.queue.take(min(remaining, _POLL_SECONDS))
-        if isinstance(taken, (Opened, Lost, Ended)):
-            return taken
-        if taken is not None:
+        if isinstance(taken, tuple):
             return Samples(*taken, pipeline.counts)
+        if taken is not None:
+            return taken
         # A wake-up ends the wait early: there is a new `Resume` to tell.
         if pipeline.wants_to_tell or remaining <= _POLL_SECONDS:
             return Waiting(pipeline.counts)
