@@ -24,6 +24,7 @@ from fgmclip.serve.runtimes.proof import file_sha256
 from fgmclip.spec import ModelSpec
 from fgmclip.storage.atomic import writing
 from fgmclip.storage.cache import cache_folder
+from fgmclip.video.decode import DECODING_VERSION
 from fgmclip.video.errors import VideoListError
 from fgmclip.video.labelled import LabelledVideo, read_labelled
 from fgmclip.video.samples import ACTIONS, generate_samples
@@ -181,6 +182,7 @@ def _read(spec: ModelSpec, videos: Sequence[LabelledVideo], report: Report) -> C
 def _cache_file(spec: ModelSpec, content: list[tuple[str, str]]) -> Path:
     definition = [
         ("format", str(_CACHE_FORMAT)),
+        ("decoding", str(DECODING_VERSION)),
         ("pixels", json.dumps(asdict(PreprocessParameters.from_spec(spec)), sort_keys=True)),
         ("clip", spec.clip.to_json()),
     ]

@@ -77,7 +77,14 @@ def baseline(
     return Evaluation(
         tuple(labels),
         tuple(
-            Prediction(item.path, item.label, labels[int(row.argmax())], float(row.max()), 1)
-            for item, row in zip(held_out.videos, probabilities, strict=True)
+            Prediction(
+                item.path,
+                item.label,
+                labels[int(row.argmax())],
+                float(row.max()),
+                1,
+                rows.frames_lost,
+            )
+            for item, row, rows in zip(held_out.videos, probabilities, held_out_rows, strict=True)
         ),
     )

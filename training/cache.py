@@ -37,9 +37,10 @@ from fgmclip.storage.atomic import (
 )
 from fgmclip.training.errors import DatasetError
 from fgmclip.training.rows import compute_rows
+from fgmclip.video.decode import DECODING_VERSION
 from fgmclip.video.errors import VideoError
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Version of the layout below; part of every key."""
 
 U8 = npt.NDArray[np.uint8]
@@ -56,12 +57,14 @@ class CachedVideo:
         served: Rows at which the windows of `fgmclip.video.windows.read_windows` begin, which are
             those that a client sends.
         first_grid: Number of rows of the first time grid; those of later phases follow.
+        frames_lost: Frames of the video that are damaged or missing.
     """
 
     folder: Path
     starts: tuple[int, ...]
     served: tuple[int, ...]
     first_grid: int
+    frames_lost: int
 
     def pixels(self) -> U8:  # [rows,S,S,3]
         """Return PIXELS_U8 of all rows."""
@@ -100,6 +103,7 @@ class CacheRecipe:
         del values["mean"], values["std"]
         recipe: dict[str, Any] = {
             "format": CACHE_FORMAT,
+            "decoding": DECODING_VERSION,
             "preprocess": values,
             "clip": self.clip.model_dump(),
             "phases": self.phases,
@@ -166,7 +170,13 @@ def mapped(path: Path) -> npt.NDArray[Any]:
 
 def _open(folder: Path) -> CachedVideo:
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    return CachedVideo(folder, tuple(index["starts"]), tuple(index["served"]), index["first_grid"])
+    return CachedVideo(
+        folder,
+        tuple(index["starts"]),
+        tuple(index["served"]),
+        index["first_grid"],
+        index["frames_lost"],
+    )
 
 
 def _compute(job: tuple[Path, CacheRecipe, Path]) -> str | None:
@@ -181,6 +191,7 @@ def _compute(job: tuple[Path, CacheRecipe, Path]) -> str | None:
         "starts": rows.starts,
         "served": rows.served,
         "first_grid": rows.first_grid,
+        "frames_lost": rows.frames_lost,
     }
     # Another process may be faster with the same rows.
     with making_folder(folder) as made:

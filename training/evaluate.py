@@ -33,6 +33,7 @@ class Prediction:
         predicted: What the model says.
         probability: Of `predicted`, averaged over windows.
         windows: Windows that were averaged.
+        frames_lost: Frames of the video that are damaged or missing.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Prediction:
     predicted: str
     probability: float
     windows: int
+    frames_lost: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Evaluation:
                     "predicted": item.predicted,
                     "probability": item.probability,
                     "windows": item.windows,
+                    "frames_lost": item.frames_lost,
                 }
                 for item in self.predictions
             ],
@@ -100,7 +103,9 @@ class Evaluation:
     def to_table(self) -> Table:
         """Return the confusion table with each label's recall, to be printed."""
         title = f"top-1 {self.top1:.1%} of {len(self.predictions)} videos"
-        table = Table("label", title=title)
+        damaged = [item.frames_lost for item in self.predictions if item.frames_lost]
+        caption = f"{sum(damaged)} frames lost in {len(damaged)} of them" if damaged else None
+        table = Table("label", title=title, caption=caption)
         for position in range(len(self.labels)):
             table.add_column(str(position + 1), justify="right")
         table.add_column("recall", justify="right")
@@ -136,7 +141,12 @@ def evaluate(
         best = int(probabilities.argmax())
         predictions.append(
             Prediction(
-                item.path, item.label, labels[best], float(probabilities[best]), len(video.served)
+                item.path,
+                item.label,
+                labels[best],
+                float(probabilities[best]),
+                len(video.served),
+                video.frames_lost,
             )
         )
     return Evaluation(labels, tuple(predictions))

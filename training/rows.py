@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess_edge, preprocess_u8
 from fgmclip.spec import ClipSpec
+from fgmclip.video.damage import Damage
 from fgmclip.video.decode import decode
 from fgmclip.video.frames import Frame
 from fgmclip.video.grid import sample_grid
@@ -29,6 +30,7 @@ class Rows:
         starts: Rows at which a window may begin.
         served: Rows at which `read_windows` begins one.
         first_grid: Number of rows of the first grid.
+        frames_lost: Frames of the video that are damaged or missing.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -36,6 +38,7 @@ class Rows:
     starts: tuple[int, ...]
     served: tuple[int, ...]
     first_grid: int
+    frames_lost: int
 
 
 def compute_rows(
@@ -55,7 +58,8 @@ def compute_rows(
         KernelError: Its frames are refused.
     """
     builder = _Builder(parameters, clip)
-    builder.add_grid(read_windows(path, clip), served=True)
+    damage = Damage()
+    builder.add_grid(read_windows(path, clip, damage=damage), served=True)
     first_grid = builder.count
     for phase in range(1, phases):
         windows = _windows_from(decode(path), phase / phases * clip.dt, clip)
@@ -68,6 +72,7 @@ def compute_rows(
         starts=tuple(builder.starts),
         served=tuple(builder.served),
         first_grid=first_grid,
+        frames_lost=damage.lost,
     )
 
 

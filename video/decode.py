@@ -17,6 +17,7 @@ from fgmclip.video.clock import PresentationClock
 from fgmclip.video.damage import Damage, decode_recording
 from fgmclip.video.deinterlace import Deinterlacer
 from fgmclip.video.errors import (
+    DamagedVideoError,
     NotAVideoError,
     UnsupportedVideoError,
     VideoAccessError,
@@ -24,6 +25,9 @@ from fgmclip.video.errors import (
 )
 from fgmclip.video.frames import Frame, Layout
 from fgmclip.video.pictures import PictureConverter
+
+DECODING_VERSION = 2
+"""Part of the key of every cache of frames: rises when a file gives other frames than before."""
 
 # Refused unopened: FFmpeg would go and read the files that they name.
 _PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat")
@@ -192,7 +196,31 @@ def _open(path: str | os.PathLike[str]) -> InputContainer:
     except PermissionError as error:
         raise VideoAccessError(path, "permission denied") from error
     except av.FFmpegError as error:
+        if _is_unfinished_mp4(path):
+            raise DamagedVideoError(
+                path,
+                "its index (moov) is missing: the recording is not finished; wait until it is, or "
+                "record MPEG-TS, Matroska or fragmented MP4, which can be read at any time",
+                0,
+            ) from error
         raise NotAVideoError(path, f"cannot be read as a video: {error.strerror}") from error
+
+
+def _is_unfinished_mp4(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as MP4 does and has no `moov` among its boxes."""
+    at = 0
+    with open(path, "rb") as file:
+        while len(head := file.read(16)) >= 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            if kind == b"moov" or (not at and kind != b"ftyp"):
+                return False
+            if length < 8:
+                break
+            at += length
+            file.seek(at)
+    return at > 0
 
 
 def video_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:

@@ -287,7 +287,10 @@ def _open_bare_mjpeg(
     Some cameras send `multipart/x-mixed-replace` without the boundary before its first part, which
     FFmpeg's demuxer takes for the wrong format.
     """
-    container = _open_address(address, stall_seconds, options, "mjpeg")
+    try:
+        container = _open_address(address, stall_seconds, options, "mjpeg")
+    except av.FFmpegError:
+        return None
     if container.streams.video and container.streams.video[0].codec_context.width:
         return container
     container.close()

@@ -114,9 +114,7 @@ class CameraPipeline:
         """What was counted so far."""
         reconnects = max(0, self._connections - 1)
         lost = self._lost + self._damage.lost
-        return Counts(
-            self._frames, self._samples, self.queue.dropped, self._gaps, reconnects, lost
-        )
+        return Counts(self._frames, self._samples, self.queue.dropped, self._gaps, reconnects, lost)
 
     @property
     def resume(self) -> Resume:

@@ -40,13 +40,14 @@ _NAME_TIME = re.compile(
     r"(?P<gap>T|t|[-_ .]{1,2})"
     r"(?P<hour>\d\d)(?P<time_gap>[-_.:h]?)(?P<minute>\d\d)[-_.:m]?(?P<second>\d\d)(?!\d)"
     r"(?:\.(?P<fraction>\d{1,6})(?!\d))?"
-    r"(?:(?P<utc>[Zz])(?![A-Za-z])|(?P<sign>[+-])(?P<zone>[01]\d:?[0-5]\d)(?!\d))?"
+    r"(?:(?P<utc>[Zz])(?![A-Za-z])|(?P<sign>[+-])(?P<zone>\d\d:?\d\d)(?!\d))?"
 )
 
 # Hours and minutes from Greenwich at which clocks stand somewhere (tz database, 2026).
 _ZONES = frozenset(
     [f"{sign}{hour:02}00" for sign, most in (("+", 14), ("-", 12)) for hour in range(most + 1)]
-    + "-0930 -0330 +0330 +0430 +0530 +0545 +0630 +0845 +0930 +1030 +1245 +1345".split()
+    + ["-0930", "-0330", "+0330", "+0430", "+0530", "+0545", "+0630", "+0845", "+0930", "+1030"]
+    + ["+1245", "+1345"]
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fgmclip.client import (
     ActionClient,
     ConnectError,
     ManifestError,
+    MockRequest,
     MockTransport,
     ModelNotFoundError,
     RefusedError,
@@ -22,8 +24,11 @@ from fgmclip.client import (
     Timeouts,
 )
 from fgmclip.client.manifest import parse_manifest
-from fgmclip.spec import ClipSpec, PublicManifest
+from fgmclip.kernels.parameters import PreprocessParameters
+from fgmclip.kernels.preprocess import preprocess_u8
+from fgmclip.spec import ClipSpec, ModelSpec, PublicManifest
 from fgmclip.spec.manifest import MANIFEST_PARAMETER
+from fgmclip.video.damage import Damage
 from fgmclip.video.windows import Window
 
 
@@ -307,6 +312,14 @@ def test_a_client_closes_only_what_it_opened(transport: MockTransport) -> None:
         opened.model_parameters("fgm_clip", timeout_seconds=1)
 
 
+def stages(frames: NDArray[np.uint8], manifest: PublicManifest) -> dict[str, NDArray[Any]]:
+    """Return what is sent of a window, as the server's own step makes it of frames."""
+    parameters = replace(PreprocessParameters.from_spec(manifest.spec), flow=None)
+    pixels, luma = preprocess_u8(frames, parameters, color_matrix="bt709")
+    assert luma is not None
+    return {"PIXELS_U8": pixels, "LUMA_U8": luma}
+
+
 def test_a_video_averages_its_windows(
     client: ActionClient,
     transport: MockTransport,
@@ -315,16 +328,16 @@ def test_a_video_averages_its_windows(
 ) -> None:
     clips = [clip(seed) for seed in range(3)]
 
-    def windows(path: Path, spec: ClipSpec) -> Iterator[Window]:
-        assert spec == manifest.spec.clip
-        for index, frames in enumerate(clips):
-            yield Window(index * 0.5, frames, 8, False, "bt709", "full")
+    def windows(path: Path, spec: ModelSpec, damage: Damage) -> Iterator[dict[str, Any]]:
+        assert spec == manifest.spec
+        damage.frames = 40
+        for frames in clips:
+            yield stages(frames, manifest)
+        damage.lose("a hole")
 
-    monkeypatch.setattr("fgmclip.video.windows.read_windows", windows)
+    monkeypatch.setattr("fgmclip.client.clips.read_clips", windows)
     result = client.classify("some.mp4")
-    assert {str(request.parameters) for request in transport.requests} == {
-        "{'color_matrix': 'bt709', 'color_range': 'full'}"
-    }
+    assert [request.model for request in transport.requests] == ["fgm_clip_edge"] * 3
     single = [
         client.classify_window(frames, color_matrix="bt709").probabilities for frames in clips
     ]
@@ -335,6 +348,30 @@ def test_a_video_averages_its_windows(
     assert result.probability == pytest.approx(mean.max(), rel=1e-6)
     assert [value for _, value in result.top] == pytest.approx(sorted(mean)[::-1][:5], rel=1e-6)
     assert result.latency_ms >= 0
+    assert (result.frames, result.frames_lost) == (40, 1)
+
+
+def test_a_server_without_the_edge_model_gets_whole_frames(
+    manifest: PublicManifest, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def older(request: MockRequest) -> Any:
+        if request.model == "fgm_clip_edge":
+            raise ModelNotFoundError("fgm_clip_edge: unknown model")
+        return model(request)
+
+    def windows(path: Path, spec: ClipSpec, *, damage: Damage) -> Iterator[Window]:
+        damage.frames = 9
+        yield Window(0.0, clip(), 8, False, "bt709", "full")
+
+    monkeypatch.setattr(
+        "fgmclip.client.clips.read_clips", lambda *_: iter([stages(clip(), manifest)])
+    )
+    monkeypatch.setattr("fgmclip.video.windows.read_windows", windows)
+    transport = MockTransport(manifest, older)
+    result = ActionClient("nowhere:1", transport=transport).classify("some.mp4")
+    assert [request.model for request in transport.requests] == ["fgm_clip_edge", "fgm_clip"]
+    assert transport.requests[1].parameters == {"color_matrix": "bt709", "color_range": "full"}
+    assert (result.windows, result.frames) == (1, 9)
 
 
 def test_all_windows_of_a_video_are_one_releases(
@@ -345,10 +382,10 @@ def test_all_windows_of_a_video_are_one_releases(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shorter = renamed.spec.clip.replace(frames=4, window_seconds=0.5)
-    begun: list[ClipSpec] = []
+    begun: list[int] = []
 
-    def windows(path: Path, spec: ClipSpec) -> Iterator[Window]:
-        begun.append(spec)
+    def windows(path: Path, spec: ModelSpec, damage: Damage) -> Iterator[dict[str, Any]]:
+        begun.append(spec.clip.frames)
         for index in range(3):
             if index == 2 and len(begun) < 3:
                 # One release with its classes in another order, then one with another window.
@@ -356,13 +393,16 @@ def test_all_windows_of_a_video_are_one_releases(
                 transport.manifest = model.manifest = renamed.replace(
                     model_tag=f"n{len(begun)}", spec=spec_now
                 )
-            yield Window(index * 0.5, clip(index, frames=spec.frames + 1), 8, False, None, None)
+            yield stages(clip(index, frames=spec.clip.frames + 1), renamed)
 
-    monkeypatch.setattr("fgmclip.video.windows.read_windows", windows)
+    monkeypatch.setattr("fgmclip.client.clips.read_clips", windows)
     result = client.classify("some.mp4")
-    assert [spec.frames for spec in begun] == [8, 8, 4]
+    assert begun == [8, 8, 4]
     assert result.windows == 3
-    single = [client.classify_window(clip(seed, frames=5)).probabilities for seed in range(3)]
+    single = [
+        client.classify_window(clip(seed, frames=5), color_matrix="bt709").probabilities
+        for seed in range(3)
+    ]
     mean = np.mean(single, axis=0)
     assert result.label == renamed.spec.labels[int(mean.argmax())]
     assert result.probability == pytest.approx(mean.max(), rel=1e-6)

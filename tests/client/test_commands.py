@@ -34,7 +34,8 @@ def classify(self: ActionClient, path: Path) -> VideoResult:
         raise KeyError("two\nlines")
     if path.name == "mute.mp4":
         raise MemoryError
-    return VideoResult(path, "jump", 0.75, TOP, 3, 12.25)
+    lost = 2 if path.name == "last.mp4" else 0
+    return VideoResult(path, "jump", 0.75, TOP, 3, 12.25, 98, lost)
 
 
 @pytest.fixture
@@ -114,7 +115,10 @@ def test_json_is_one_object_a_line() -> None:
         "top": [["jump", 0.75], ["kick", 0.25]],
         "windows": 3,
         "latency_ms": 12.25,
+        "frames": 98,
+        "frames_lost": 0,
     }
+    assert objects[5]["frames_lost"] == 2
     assert objects[1] == {"video": "text.mp4", "error": "text.mp4: no moving pictures"}
     assert [item["video"] for item in objects] == NAMES
     assert all("\n" not in item.get("error", "") for item in objects)
@@ -128,6 +132,7 @@ def test_text_is_one_aligned_line_a_video() -> None:
     good, text = lines[0], lines[1]
     assert good.split() == ["good.mp4", "jump", "75.0%", "3", "windows", "12.2", "ms"]
     assert text.split(maxsplit=1) == ["text.mp4", "error: no moving pictures"]
+    assert lines[5].endswith("12.2 ms  2 of 100 frames lost")
     assert lines[6].startswith("a/longer/name.mp4  jump")
     assert lines[0].index("jump") == lines[5].index("jump") == lines[6].index("jump")
 

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -15,6 +16,8 @@ from fgmclip.training.commands import without_motion
 from fgmclip.training.dataset import Dataset
 from fgmclip.training.errors import DatasetError
 from fgmclip.video.windows import read_windows
+
+FASTSTART = {"movflags": "faststart"}
 
 
 def _videos(dataset: Dataset, count: int) -> list[Path]:
@@ -182,3 +185,22 @@ def test_a_video_that_cannot_be_read_is_named(
             workers=workers,
             progress=False,
         )
+
+
+def test_frames_that_a_video_lost_are_kept_with_its_rows(
+    squares: Dataset, tiny_spec: ModelSpec, tmp_path: Path
+) -> None:
+    whole = _videos(squares, 1)[0]
+    path = tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(path), "w", options=FASTSTART) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    with av.open(str(path)) as file:
+        places = [packet.pos or 0 for packet in file.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: places[-3]])
+    recipe = CacheRecipe.from_spec(tiny_spec)
+    cached = cache_videos([whole, path], recipe, tmp_path / "rows", workers=1, progress=False)
+    assert [video.frames_lost for video in cached] == [0, 3]
