@@ -336,7 +336,8 @@ INTERLACED = {"codec": "mpeg2video", "options": {"flags": "+ildct+ilme", "qmin":
 def test_interlaced_pictures_are_deinterlaced(tmp_path: Path) -> None:
     path = write(tmp_path / "a.ts", woven(25), **INTERLACED)  # type: ignore[arg-type]
     with av.open(str(path)) as file:
-        raw = [np.asarray(frame.to_image()) for frame in file.decode(video=0)]
+        pictures = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    raw = [np.asarray(picture, np.uint8) for picture in pictures]
     frames = list(decode(path))
     assert len(frames) == len(raw) == 25
     assert np.diff([frame.time for frame in frames]) == pytest.approx(1 / RATE)
