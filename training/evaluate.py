@@ -104,7 +104,7 @@ class Evaluation:
         """Return the confusion table with each label's recall, to be printed."""
         title = f"top-1 {self.top1:.1%} of {len(self.predictions)} videos"
         damaged = [item.frames_lost for item in self.predictions if item.frames_lost]
-        caption = f"{sum(damaged)} frames lost in {len(damaged)} of them" if damaged else None
+        caption = f"frames lost: {sum(damaged)}, in {len(damaged)} of them" if damaged else None
         table = Table("label", title=title, caption=caption)
         for position in range(len(self.labels)):
             table.add_column(str(position + 1), justify="right")

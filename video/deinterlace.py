@@ -63,7 +63,9 @@ class Deinterlacer(Generic[T]):
 
 def _graph(picture: VideoFrame) -> Graph:
     graph = Graph()
-    graph.threads = 1
+    # Else one for each core of the host, for each video; not every version of PyAV has it.
+    if hasattr(graph, "threads"):
+        graph.threads = 1
     source = graph.add(
         "buffer",
         video_size=f"{picture.width}x{picture.height}",

@@ -495,7 +495,8 @@ def test_a_segment_that_comes_at_once_is_no_overload(tmp_path: Path) -> None:
     taken = 0
     with served(files) as address:
         pipeline = pipeline_of(address + "/list.m3u8")
-        with running(pipeline):
+        overloaded = pipeline_of(address + "/list.m3u8")
+        with running(overloaded), running(pipeline):
             while not isinstance(item := pipeline.queue.take(30), Opened):
                 assert item is not None
             while pipeline.counts.frames < 3 * RATE:
@@ -503,7 +504,11 @@ def test_a_segment_that_comes_at_once_is_no_overload(tmp_path: Path) -> None:
                 taken += len(item[0]) if isinstance(item, tuple) else 0
                 if item is not None and not isinstance(item, tuple):
                     break
+            while overloaded.counts.frames < 3 * RATE:
+                time.sleep(0.05)
     assert pipeline.queue.dropped == 0
+    # Nobody took them: an overload still drops, and keeps no more than its bound.
+    assert overloaded.queue.dropped > 0
     assert taken >= 3 / SPEC.clip.dt - 2
 
 
