@@ -20,7 +20,9 @@ DECODER_THREADS = 1
 that depends on their number."""
 
 # FFmpeg's JPEG decoder fills the rest of half a picture with grey and calls it good, unless asked.
-_STRICT_CODECS = frozenset({"mjpeg"})
+# That for HEVC leaves all pictures out from a damaged one to the next key picture, unless asked,
+# calls them all damaged then, and says nothing of those that it cannot decode at all.
+_OPTIONS = {"mjpeg": {"err_detect": "explode"}, "hevc": {"flags": "+output_corrupt"}}
 
 
 class Damage:
@@ -83,12 +85,14 @@ class PacketDecoder:
         """
         context = stream.codec_context
         context.thread_count = DECODER_THREADS
-        if context.name in _STRICT_CODECS:
-            context.options = {"err_detect": "explode"}
+        context.options = _OPTIONS.get(context.name, {})
         self._stream = stream
         self._damage = damage
         self._begun = False
         self._bad: set[int | None] = set()
+        self._is_hevc = context.name == "hevc"
+        self._follows_damage = False
+        self._expected: set[int] = set()
 
     def decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         """Return the good pictures that a packet completes; nothing goes wrong here."""
@@ -96,10 +100,13 @@ class PacketDecoder:
         if packet.is_corrupt:
             # It is decoded all the same: those after it are better with half of it than without.
             self._bad.add(packet.pts)
+        if self._is_hevc and packet.pts is not None and not packet.is_discard:
+            self._expected.add(packet.pts)
         try:
             decoded = packet.decode()
         except av.FFmpegError as error:
             self._bad.discard(packet.pts)
+            self._expected.discard(packet.pts or 0)
             self._lose(str(error.strerror))
             return []
         return self._good(decoded)
@@ -112,19 +119,34 @@ class PacketDecoder:
             return []
         return self._good(decoded)
 
+    def finish(self) -> None:
+        """Count the pictures that never came, when no packet follows."""
+        self._settle(None)
+
     def _good(self, decoded: list[VideoFrame]) -> list[VideoFrame]:
         good = []
         for frame in decoded:
+            self._settle(frame.pts)
+            damaged = frame.is_corrupt and not (self._is_hevc and self._follows_damage)
+            self._follows_damage = frame.is_corrupt
             if frame.pts in self._bad:
                 self._bad.discard(frame.pts)
                 self._lose("a packet is damaged or cut short")
-            elif frame.is_corrupt:
+            elif damaged:
                 self._lose("a picture is damaged")
             else:
                 self._begun = True
                 self._damage.frames += 1
                 good.append(frame)
         return good
+
+    def _settle(self, shown: int | None) -> None:
+        """Count the pictures that were due before the one that is shown; None for the end."""
+        passed = {pts for pts in self._expected if shown is None or pts <= shown}
+        self._expected -= passed
+        # Those that lead the first key picture cannot be decoded, and are not missed.
+        for _ in range(len(passed - {shown}) if self._damage.frames else 0):
+            self._lose("a picture is missing")
 
     def _lose(self, cause: str) -> None:
         if self._begun:
@@ -163,6 +185,7 @@ def decode_recording(
             break
         last = packet.dts if packet.dts is not None else last
         yield from decoder.decode(packet)
+    decoder.finish()
     missing = _missing(container, stream, None if not broke_off else last)
     if missing:
         damage.lose("the file ends early", missing)

@@ -31,7 +31,19 @@ class Deinterlacer(Generic[T]):
         self._waiting: deque[T] = deque()
 
     def run(self, pictures: Iterable[tuple[VideoFrame, T]]) -> Iterator[tuple[VideoFrame, T]]:
-        """Yield all pictures in their order, each with its own companion."""
+        """Yield all pictures in their order, each with its own companion.
+
+        Raises:
+            Exception: What `pictures` raises, after those that came before it.
+        """
+        try:
+            yield from self._run(pictures)
+        except Exception:
+            yield from self._finish()
+            raise
+        yield from self._finish()
+
+    def _run(self, pictures: Iterable[tuple[VideoFrame, T]]) -> Iterator[tuple[VideoFrame, T]]:
         for picture, companion in pictures:
             kind = (picture.width, picture.height, picture.format.name)
             if self._graph is not None and kind != self._kind:
@@ -44,7 +56,6 @@ class Deinterlacer(Generic[T]):
             self._waiting.append(companion)
             self._graph.vpush(picture)
             yield from self._pull(self._graph)
-        yield from self._finish()
 
     def _finish(self) -> Iterator[tuple[VideoFrame, T]]:
         graph, self._graph = self._graph, None

@@ -195,6 +195,26 @@ def test_a_damaged_picture_of_an_mp4_costs_one_frame(tmp_path: Path) -> None:
     assert times == pytest.approx([i / RATE for i in range(60) if i != 31])
 
 
+@pytest.mark.skipif("libx265" not in av.codecs_available, reason="this FFmpeg writes no HEVC")
+def test_a_damaged_picture_of_hevc_costs_itself_alone(tmp_path: Path) -> None:
+    # FFmpeg's decoder leaves out all up to the next key picture, and says nothing of it.
+    path = write(
+        tmp_path / "a.mp4",
+        moving(60),
+        codec="libx265",
+        options={"x265-params": "log-level=none:keyint=250:bframes=0"},
+    )
+    data = bytearray(path.read_bytes())
+    place, size, _ = packets(path)[20]
+    # Not the length that MP4 puts before it: the picture itself.
+    data[place + 12 : place + size] = bytes(size - 12)
+    path.write_bytes(data)
+    times, damage = read(path)
+    assert damage.lost in (1, 2)
+    assert len(times) == 60 - damage.lost
+    assert times[-1] == pytest.approx(59 / RATE)
+
+
 @pytest.mark.parametrize(("kept", "frames"), [(0.8, 48), (0.3, 18)])
 def test_the_share_that_was_read_decides(
     tmp_path: Path, kept: float, frames: int, classify: Callable[..., tuple[int, str]]
@@ -343,6 +363,18 @@ def test_interlaced_pictures_are_deinterlaced(tmp_path: Path) -> None:
     assert np.diff([frame.time for frame in frames]) == pytest.approx(1 / RATE)
     woven_by = np.mean([combing(picture) for picture in raw[2:-2]])
     assert np.mean([combing(frame.pixels) for frame in frames[2:-2]]) < 0.4 * woven_by
+
+
+def test_interlaced_cameras_are_deinterlaced_as_files_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ts", woven(25), **INTERLACED)  # type: ignore[arg-type]
+    with served({"/": ("video/mp2t", [path.read_bytes()])}) as address:
+        seen, cause = live(address + "/")
+    # How FFmpeg says it depends on how the server closed.
+    assert cause in ("the stream ended", "broke off: Input/output error")
+    frames = list(decode(path))
+    assert len(frames) - 1 <= len(seen) <= len(frames)
+    for picture, frame in zip(seen, frames, strict=False):
+        np.testing.assert_array_equal(picture.picture.frame().pixels, frame.pixels)
 
 
 def test_progressive_pictures_stay_as_they_are(tmp_path: Path) -> None:
