@@ -373,7 +373,8 @@ def test_interlaced_cameras_are_deinterlaced_as_files_are(tmp_path: Path) -> Non
     assert cause in ("the stream ended", "broke off: Input/output error")
     frames = list(decode(path))
     assert len(frames) - 1 <= len(seen) <= len(frames)
-    for picture, frame in zip(seen, frames, strict=False):
+    # But the last, which looks for one after it.
+    for picture, frame in zip(seen[:-1], frames, strict=False):
         np.testing.assert_array_equal(picture.picture.frame().pixels, frame.pixels)
 
 
