@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess
 from fgmclip.model.network import FgmClip
 from fgmclip.serve import EmbeddedServer
+from fgmclip.video.samples import ACTIONS, generate_samples
+from fgmclip.video.windows import read_windows
 
 pytestmark = pytest.mark.e2e
 
@@ -52,6 +55,28 @@ def test_a_stream_gives_the_clips_answers_at_every_stride(
         clip = client.classify_window(frames[end - 8 : end + 1])
         np.testing.assert_allclose(decision.logits, clip.logits, atol=1e-5)
         np.testing.assert_allclose(decision.embedding, clip.embedding, atol=1e-5)
+
+
+def test_a_file_is_answered_as_its_whole_frames_are_to_the_last_bit(
+    client: ActionClient, tmp_path: Path
+) -> None:
+    spec = client.manifest.spec
+    for sample in generate_samples(tmp_path, per_class=1, seed=5, actions=ACTIONS[:3]):
+        windows = [
+            client.classify_window(
+                window.frames, color_matrix=window.color_matrix, color_range=window.color_range
+            ).probabilities
+            for window in read_windows(sample.path, spec.clip)
+        ]
+        mean = np.zeros(len(spec.labels))
+        for probabilities in windows:
+            mean += probabilities
+        mean /= len(windows)
+        answer = client.classify(sample.path)
+        assert answer.windows == len(windows)
+        assert dict(answer.top) == {
+            spec.labels[index]: mean[index] for index in np.argsort(-mean, kind="stable")[:5]
+        }
 
 
 def test_tracks_resized_at_the_camera_are_answered_like_those_of_whole_frames(
