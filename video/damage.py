@@ -106,7 +106,7 @@ class PacketDecoder:
             decoded = packet.decode()
         except av.FFmpegError as error:
             self._bad.discard(packet.pts)
-            self._expected.discard(packet.pts or 0)
+            self._expected -= {packet.pts}
             self._lose(str(error.strerror))
             return []
         return self._good(decoded)
@@ -126,7 +126,8 @@ class PacketDecoder:
     def _good(self, decoded: list[VideoFrame]) -> list[VideoFrame]:
         good = []
         for frame in decoded:
-            self._settle(frame.pts)
+            if frame.pts is not None:
+                self._settle(frame.pts)
             damaged = frame.is_corrupt and not (self._is_hevc and self._follows_damage)
             self._follows_damage = frame.is_corrupt
             if frame.pts in self._bad:
@@ -142,10 +143,12 @@ class PacketDecoder:
 
     def _settle(self, shown: int | None) -> None:
         """Count the pictures that were due before the one that is shown; None for the end."""
-        passed = {pts for pts in self._expected if shown is None or pts <= shown}
-        self._expected -= passed
+        due = self._expected.union(pts for pts in self._bad if pts is not None)
+        passed = {pts for pts in due if shown is None or pts < shown}
+        self._expected -= passed | {shown}
+        self._bad -= passed
         # Those that lead the first key picture cannot be decoded, and are not missed.
-        for _ in range(len(passed - {shown}) if self._damage.frames else 0):
+        for _ in range(len(passed) if self._damage.frames else 0):
             self._lose("a picture is missing")
 
     def _lose(self, cause: str) -> None:
