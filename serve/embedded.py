@@ -24,11 +24,11 @@ from fgmclip.serve.errors import (
     StartError,
 )
 from fgmclip.serve.guard import Guard, Report
-from fgmclip.serve.plain import make_plain_directory
 from fgmclip.serve.process import HOST, Installation, TritonProcess
 from fgmclip.serve.releases import Releases
 from fgmclip.serve.shared_memory import require_shared_memory
 from fgmclip.serve.watch import Watch
+from fgmclip.storage.plain import make_plain_directory
 
 DRAIN_SECONDS = 4.0
 """How long requests that were accepted may take when the server is to end."""
@@ -146,7 +146,7 @@ class EmbeddedServer:
         self._guard = Guard(self, self._report)
         for damage in self._releases.damaged:
             self._report(f"{self._repository}: {damage}; it is not served")
-        directory = make_plain_directory()
+        directory = make_plain_directory("fgmclip-server-")
         try:
             self._installation = Installation.lay_out(
                 self._repository, directory, binary, ports, key

@@ -13,7 +13,7 @@ from google.protobuf.text_format import Parse, ParseError
 from tritonclient.grpc import model_config_pb2
 
 from fgmclip.serve.errors import RepositoryError
-from fgmclip.serve.plain import is_plain
+from fgmclip.storage.plain import is_plain
 from fgmclip.storage.text import read_text
 
 _RELEASE = re.compile(r"__(r\d+)$")

@@ -24,6 +24,7 @@ from fgmclip.export.manifest import ReleaseManifest
 from fgmclip.export.names import ENSEMBLES, gate_name, manifest_name, step_release
 from fgmclip.export.repository import LOCK_FILE, Repository
 from fgmclip.storage.atomic import TEMPORARY
+from fgmclip.storage.plain import is_plain
 
 Progress = Callable[[int, int], None]
 
@@ -89,7 +90,19 @@ class _Linter:
             yield Finding("empty", ".", "at least one release", "none", EXPORT_AGAIN)
 
     def check_entries(self) -> Iterator[Finding]:
-        """Say which files and folders belong to no release."""
+        """Say which files and folders belong to no release, and whether Triton takes the path."""
+        path = self._path.absolute()
+        if not is_plain(str(path)):
+            yield Finding(
+                "path",
+                ".",
+                "a path of letters, digits and _ . / - : Triton's Python backend puts it into a "
+                "line for a shell",
+                f"{path}",
+                "move it for a Triton that you start yourself, or give that a plain link to it; "
+                "'fgmclip serve' does so itself",
+                "warning",
+            )
         known = {*self._manifests, *self._unreadable}
         for entry in sorted(self._path.iterdir()):
             release = step_release(entry.name)

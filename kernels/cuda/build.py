@@ -15,9 +15,9 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fgmclip.kernels.cuda.binary import (
@@ -34,6 +34,7 @@ from fgmclip.kernels.cuda.binary import (
 from fgmclip.kernels.errors import BuildError
 from fgmclip.storage.atomic import ABANDONED_SECONDS, remove_temporaries, write_bytes, write_text
 from fgmclip.storage.explain import explain
+from fgmclip.storage.plain import make_plain_directory, plain_path
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 """Machine code: Turing, Ampere (two), Ada, Hopper, Blackwell (two). The oldest and the newest that
@@ -158,9 +159,15 @@ def build_binary(
     virtual = tuple(name.replace("sm", "compute") for name in ends)
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_temporaries(target.parent, abandoned_seconds=ABANDONED_SECONDS)
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / target.name
-        log = _compile(compiler, source.absolute(), (architectures, virtual), made, progress)
+    with _plain_folder() as folder:
+        made = folder / target.name
+        log = _compile(
+            replace(compiler, path=plain_path(compiler.path, folder / "bin")),
+            plain_path(source.absolute(), folder / "source"),
+            (architectures, virtual),
+            made,
+            progress,
+        )
         binary = made.read_bytes()
         record = BinaryRecord(
             source_sha256=digest,
@@ -172,7 +179,7 @@ def build_binary(
             left_out=tuple(name for name in ARCHITECTURES if name not in architectures),
             figures=tuple(
                 sorted(
-                    read_figures(log, read_max_threads(Path(folder))),
+                    read_figures(log, read_max_threads(folder)),
                     key=lambda item: (item.kernel, capability_of(item.architecture)),
                 )
             ),
@@ -219,6 +226,16 @@ def read_max_threads(folder: Path) -> dict[str, int]:
                 x, y, z = (int(value or 1) for value in directive.groups())
                 bounds[entry["kernel"]] = x * y * z
     return bounds
+
+
+@contextmanager
+def _plain_folder() -> Iterator[Path]:
+    """Give a folder to work in: nvcc puts every path into lines for a shell."""
+    folder = make_plain_directory("fgmclip-nvcc-")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _candidates() -> Iterator[tuple[str, Path]]:

@@ -216,7 +216,8 @@ def _compile(source: Path, kernels: tuple[str, ...], flags: tuple[str, ...]) -> 
         cxx,
         *_FLAGS,
         *flags,
-        f'-DFGMCLIP_SOURCE="{source}"',
+        # By its folder: a path may hold what ends a string.
+        *(f"-I{source.parent}", f"-DFGMCLIP_SOURCE=<{source.name}>"),
         "-DFGMCLIP_KERNELS=" + " ".join(f"X({name})" for name in kernels),
         str(run),
     ]

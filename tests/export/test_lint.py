@@ -117,6 +117,12 @@ def test_a_clean_repository_has_no_findings(clean: Path, clean_gpu: Path) -> Non
     assert lint_repository(clean_gpu) == []
 
 
+def test_a_path_that_triton_would_hand_to_a_shell_is_a_warning(clean: Path, tmp_path: Path) -> None:
+    shutil.copytree(clean, tmp_path / "c $(d)")
+    (finding,) = lint_repository(tmp_path / "c $(d)")
+    assert (finding.check, finding.severity) == ("path", "warning")
+
+
 def test_what_a_server_writes_is_no_finding(bench: Bench) -> None:
     folder = bench.path / IMAGE / "1" / "__pycache__"
     folder.mkdir()

@@ -21,9 +21,10 @@ import tritonclient.grpc as triton
 from fgmclip.client import GrpcTransport, RequestTimeoutError
 from fgmclip.serve import EmbeddedServer, ServeError
 from fgmclip.serve.binaries import find_tritonserver
-from fgmclip.serve.errors import RepositoryError, ServerDiedError, StartError
-from fgmclip.serve.plain import is_plain
+from fgmclip.serve.errors import RepositoryError, ServerDiedError
 from fgmclip.serve.stubs import stubs_of
+from fgmclip.storage.errors import StorageError
+from fgmclip.storage.plain import is_plain
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("tritonserver")]
 
@@ -267,8 +268,8 @@ def test_without_a_plain_place_for_its_files_the_reason_is_told_at_once(
 ) -> None:
     odd = tmp_path / "a b"
     odd.mkdir()
-    monkeypatch.setattr("fgmclip.serve.plain._places", lambda: iter([odd]))
-    with pytest.raises(StartError, match=r"a b: its path is not plain.*set TMPDIR"):
+    monkeypatch.setattr("fgmclip.storage.plain._places", lambda: iter([odd]))
+    with pytest.raises(StorageError, match=r"a b: its path is not plain.*set TMPDIR"):
         EmbeddedServer(repository).__enter__()
 
 

@@ -1,8 +1,8 @@
-"""Plain names: all that Triton can be given, since its Python backend puts paths into shell lines.
+"""Plain names: all that programs can be given which put paths into shell lines.
 
-A space in the path of a repository kept a server waiting for a step that never came up, and a
-folder called `x$(touch${IFS}y)` ran its command. So Triton never sees a path of the user's: it is
-given a folder of ours with a plain name, and a link in it that leads to the repository.
+Triton's Python backend does and so does nvcc: a space in the path of a repository kept a server
+waiting for a step that never came up, and a folder called `x$(touch${IFS}y)` ran its command. Such
+a program works in a folder of ours with a plain name and never sees a path of the user's.
 """
 
 from __future__ import annotations
@@ -14,39 +14,54 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from fgmclip.serve.errors import StartError
 from fgmclip.storage.cache import cache_folder
 from fgmclip.storage.errors import StorageError
-
-PREFIX = "fgmclip-server-"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
 
 
 def is_plain(text: str) -> bool:
-    """Return whether a path or name means itself to a shell, to Triton and in any locale."""
+    """Return whether a path or name means itself to a shell and in any locale."""
     return _PLAIN.fullmatch(text) is not None
 
 
-def make_plain_directory() -> Path:
-    """Make a folder of this server's own, below the first place that Triton can work in.
+def make_plain_directory(prefix: str) -> Path:
+    """Make a new folder of a plain path, below the first place where programs may run.
+
+    The places are `TMPDIR`, `/tmp`, `/var/tmp`, this user's cache and `/dev/shm`.
+
+    Args:
+        prefix: Start of its name.
 
     Raises:
-        StartError: There is none; the message says what is wrong with each place.
+        StorageError: There is no such place; the message says what is wrong with each.
     """
     reasons = []
     for place in dict.fromkeys(_places()):
         reason = _unfit(place)
         if reason is None:
             try:
-                return Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+                return Path(tempfile.mkdtemp(prefix=prefix, dir=place))
             except OSError as error:
                 reason = error.strerror or str(error)
         reasons.append(f"{place}: {reason}")
-    raise StartError(
+    raise StorageError(
         "expected a folder for temporary files whose path has only letters, digits and _ . / - and "
         f"that allows programs to run, got none ({'; '.join(reasons)}); set TMPDIR to one"
     )
+
+
+def plain_path(path: Path, link: Path) -> Path:
+    """Return a plain path of a file: its own, or one through a link to its folder.
+
+    Args:
+        path: The file; its name has to be plain itself.
+        link: Where the link may be made.
+    """
+    if is_plain(str(path)):
+        return path
+    link.symlink_to(path.parent, target_is_directory=True)
+    return link / path.name
 
 
 def _places() -> Iterator[Path]:
@@ -56,7 +71,7 @@ def _places() -> Iterator[Path]:
     yield from (Path("/tmp"), Path("/var/tmp"))
     # A user without a home has no cache; the other places are as good.
     with suppress(StorageError):
-        yield cache_folder("servers")
+        yield cache_folder("tmp")
     yield Path("/dev/shm")
 
 
@@ -65,7 +80,6 @@ def _unfit(place: Path) -> str | None:
         return "its path is not plain"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        # The backend's stub is a program, and lies in there.
         if os.statvfs(place).f_flag & os.ST_NOEXEC:
             return "mounted noexec"
     except OSError as error:
