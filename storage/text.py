@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 from pathlib import Path
+from typing import TextIO
 
 from fgmclip.storage.errors import TextError
 
@@ -36,9 +37,7 @@ def decode_text(content: bytes, name: str) -> str:
     Raises:
         TextError: They are not UTF-8.
     """
-    for mark, encoding in _OTHER_MARKS.items():
-        if content.startswith(mark):
-            raise TextError(f"{name}: expected UTF-8 text, got {encoding}; save it as UTF-8")
+    _check_mark(content, name)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -69,3 +68,23 @@ def one_line(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def open_text(path: Path) -> TextIO:
+    """Open a text file to be read line by line, however long it is, as `read_text` reads it.
+
+    A byte that is not UTF-8 is a `UnicodeDecodeError` where it is come to.
+
+    Raises:
+        TextError: Its byte order mark is that of another encoding.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as raw:
+        _check_mark(raw.read(4), str(path))
+    return path.open(encoding="utf-8-sig")
+
+
+def _check_mark(content: bytes, name: str) -> None:
+    for mark, encoding in _OTHER_MARKS.items():
+        if content.startswith(mark):
+            raise TextError(f"{name}: expected UTF-8 text, got {encoding}; save it as UTF-8")

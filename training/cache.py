@@ -39,6 +39,7 @@ from fgmclip.training.errors import DatasetError
 from fgmclip.training.rows import compute_rows
 from fgmclip.video.decode import DECODING_VERSION
 from fgmclip.video.errors import VideoError
+from fgmclip.video.labelled import listed
 
 CACHE_FORMAT = 2
 """Version of the layout below; part of every key."""
@@ -135,7 +136,8 @@ def cache_videos(
         progress: Show a progress bar.
 
     Raises:
-        DatasetError: A video cannot be decoded; the message names it and the cause.
+        DatasetError: Videos cannot be decoded, of which all were tried; the message names up to
+            `MOST_NAMED` and the causes.
         OSError: The cache cannot be written; nothing of the videos in work stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -156,9 +158,18 @@ def cache_videos(
             stack.callback(pool.shutdown, cancel_futures=True)
             results = pool.map(_compute, jobs)
         shown = progress and bool(jobs)
-        for refusal in track(results, "Decoding", total=len(jobs), disable=not shown):
-            if refusal is not None:
-                raise DatasetError(refusal)
+        refusals = [
+            refusal
+            for refusal in track(results, "Decoding", total=len(jobs), disable=not shown)
+            if refusal is not None
+        ]
+    if refusals:
+        raise DatasetError(
+            f"{len(refusals)} of {len(jobs)} new videos cannot be used: {listed(refusals)}; take "
+            "them away or out of the list, what was decoded is kept"
+            if len(refusals) > 1
+            else refusals[0]
+        )
     return [_open(folder / key) for key in keys]
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from fgmclip.model.activation import computing_as, source_of
 from fgmclip.model.checkpoint import load_checkpoint, save_checkpoint
 from fgmclip.model.weights import read_weights
-from fgmclip.spec import AlignSpec, ModelSpec, preset
+from fgmclip.spec import AlignSpec, ModelSpec, SpecError, preset
 from fgmclip.storage.atomic import remove_temporaries
 from fgmclip.storage.text import read_text
 from fgmclip.training.dataset import Dataset, read_dataset, with_classes
@@ -42,7 +42,10 @@ def spec_for(
     if (preset_name is None) == (spec_file is None):
         raise SettingsError("give either a preset or a spec file, not both and not neither")
     if spec_file is not None:
-        spec = ModelSpec.from_json(read_text(spec_file))
+        try:
+            spec = ModelSpec.from_json(read_text(spec_file))
+        except SpecError as error:
+            raise SpecError(f"{spec_file}: {error}") from error
     else:
         assert preset_name is not None
         spec = preset(preset_name)

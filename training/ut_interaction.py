@@ -7,7 +7,6 @@ on it belongs into a release.
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +27,8 @@ from fgmclip.spec import (
     MotionSpec,
     VisualSpec,
 )
+from fgmclip.storage.errors import TextError
+from fgmclip.storage.table import read_table
 from fgmclip.training.crossval import cross_validate, joined
 from fgmclip.training.dataset import Dataset
 from fgmclip.training.errors import DatasetError
@@ -48,12 +49,15 @@ def read_ut_interaction(data: Path) -> Dataset:
     index = data / "index.csv"
     if not index.is_file():
         raise DatasetError(f"{index}: no such file; give the folder that holds index.csv")
-    with index.open(newline="", encoding="utf-8") as stream:
-        videos = tuple(
-            LabelledVideo(data / row["file"], row["label"], row["group"])
-            for row in csv.DictReader(stream)
-            if row["dataset"] == "ut_interaction"
-        )
+    try:
+        rows = read_table(index, ("dataset", "file", "label", "group"))
+    except TextError as error:
+        raise DatasetError(str(error)) from error
+    videos = tuple(
+        LabelledVideo(data / row.cells["file"], row.cells["label"], row.cells["group"])
+        for row in rows
+        if row.cells["dataset"] == "ut_interaction"
+    )
     if not videos:
         raise DatasetError(f"{index}: no clips of ut_interaction in it")
     return Dataset(videos)

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fgmclip.spec.labels import clean_label
-from fgmclip.storage.text import name_text, named_path
+from fgmclip.storage.errors import TextError
+from fgmclip.storage.table import read_table
+from fgmclip.storage.text import name_text, named_path, one_line
 from fgmclip.video.errors import VideoListError
+from fgmclip.video.suffixes import VIDEO_SUFFIXES
+
+MOST_NAMED = 10
+"""Faults that one error names."""
+
+# Left in folders by Windows, macOS, NAS boxes and file systems; nobody put them there.
+_SYSTEM_NAMES = frozenset(
+    {
+        "$recycle.bin",
+        "@eadir",
+        "__macosx",
+        "desktop.ini",
+        "ehthumbs.db",
+        "ehthumbs_vista.db",
+        "lost+found",
+        "system volume information",
+        "thumbs.db",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +38,7 @@ class LabelledVideo:
 
     Attributes:
         path: The file.
-        label: Its action, in the one spelling of `fgmclip.spec.labels.clean_label`.
+        label: Its action.
         group: What it shares with others (actors, source video): groups are never split.
     """
 
@@ -29,12 +50,14 @@ class LabelledVideo:
 def read_labelled(path: Path) -> list[LabelledVideo]:
     """Read a CSV file or a folder.
 
-    A CSV has the columns `path` (relative to the CSV's folder, or absolute), `label` and
-    optionally `group`; others are ignored. A folder holds DIR/CLASS/FILE. Without a group each
-    video is its own.
+    A CSV, as `fgmclip.storage.table.read_table` takes it, has the columns `path` (relative to the
+    CSV's folder, or absolute), `label` and optionally `group`; others are ignored. A folder holds
+    DIR/CLASS/FILE; hidden files, and those that operating systems leave, are passed over. Without
+    a group each video is its own.
 
     Raises:
-        VideoListError: Nothing is there, a column or a file is missing, or it is empty.
+        VideoListError: Nothing is there, a column or a file is missing, a folder holds what is no
+            video, or it is empty; one error names up to `MOST_NAMED` faults.
     """
     if path.is_dir():
         videos = _from_folder(path)
@@ -49,39 +72,78 @@ def read_labelled(path: Path) -> list[LabelledVideo]:
     return [replace(video, label=clean_label(video.label)) for video in videos]
 
 
+def listed(faults: Sequence[str]) -> str:
+    """Return up to `MOST_NAMED` faults on one line, and how many more there are."""
+    more = len(faults) - MOST_NAMED
+    return "; ".join(faults[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
 def _from_folder(folder: Path) -> list[LabelledVideo]:
-    return [
-        LabelledVideo(file, name_text(child), file.relative_to(folder).as_posix())
-        for child in sorted(folder.iterdir())
-        if child.is_dir() and not child.name.startswith(".")
-        for file in sorted(child.iterdir())
-        if file.is_file() and not file.name.startswith(".")
-    ]
+    videos, foreign, misplaced = _found(folder)
+    if foreign:
+        raise VideoListError(
+            f"{folder}: expected videos alone in the folders of its classes, got {len(foreign)} "
+            f"other files: {listed(foreign)}; take them away, or list the videos in a CSV file"
+        )
+    if misplaced:
+        raise VideoListError(
+            f"{folder}: expected DIR/CLASS/FILE, got {len(misplaced)} videos elsewhere: "
+            f"{listed(misplaced)}; move them, or list them in a CSV file"
+        )
+    return videos
+
+
+def _found(folder: Path) -> tuple[list[LabelledVideo], list[str], list[str]]:
+    """Return a folder's videos, files of classes that are none, and videos at another depth."""
+    videos: list[LabelledVideo] = []
+    foreign: list[str] = []
+    misplaced: list[str] = []
+    for child in _visible(folder):
+        if not child.is_dir():
+            if _is_video(child):
+                misplaced.append(one_line(child.name))
+            continue
+        for file in _visible(child):
+            name = file.relative_to(folder).as_posix()
+            if file.is_dir():
+                misplaced += [
+                    one_line(inner.relative_to(folder).as_posix())
+                    for inner in _visible(file)
+                    if _is_video(inner)
+                ]
+            elif _is_video(file):
+                videos.append(LabelledVideo(file, name_text(child), name))
+            else:
+                foreign.append(one_line(name))
+    return videos, foreign, misplaced
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and path.name.casefold() not in _SYSTEM_NAMES:
+            yield path
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _from_csv(path: Path) -> list[LabelledVideo]:
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-            columns = reader.fieldnames or ()
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise VideoListError(
-            f"{path}: not a CSV file in UTF-8 ({error}); save it as one"
-        ) from error
-    missing = {"path", "label"} - set(columns)
-    if missing:
-        raise VideoListError(
-            f"{path}: column {' and '.join(sorted(missing))} missing among "
-            f"{', '.join(columns) or 'none'}; expected path,label[,group]"
-        )
+        rows = read_table(path, ("path", "label"))
+    except TextError as error:
+        raise VideoListError(str(error)) from error
     videos = []
-    for number, row in enumerate(rows, start=2):
-        name, label = row["path"], row["label"]
-        if not name or not label:
-            raise VideoListError(f"{path}: line {number} has no path or no label; give both")
+    faults = []
+    for row in rows:
+        name, label = row.cells["path"], row.cells["label"]
         file = path.parent / named_path(name)
-        if not file.is_file():
-            raise VideoListError(f"{path}: line {number} names {file}, which is not a file")
-        videos.append(LabelledVideo(file, label, row.get("group") or name))
+        if not name or not label:
+            faults.append(f"line {row.line} has no path or no label; give both")
+        elif not file.is_file():
+            faults.append(f"line {row.line} names {one_line(str(file))}, which is not a file")
+        else:
+            videos.append(LabelledVideo(file, label, row.cells.get("group") or name))
+    if faults:
+        raise VideoListError(f"{path}: {listed(faults)}")
     return videos

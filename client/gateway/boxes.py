@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from fgmclip.client.gateway.errors import BoxesError
 from fgmclip.client.streams.samples import Box
-from fgmclip.storage.text import one_line
+from fgmclip.storage.errors import TextError
+from fgmclip.storage.text import one_line, open_text
 
 LONGEST_LINE = 2**20
 """Characters; some thousand boxes."""
@@ -44,7 +45,9 @@ class BoxesFile:
         self._path = path
         self._reach = dt / 2
         try:
-            self._file = path.open(encoding="utf-8")
+            self._file = open_text(path)
+        except TextError as error:
+            raise BoxesError(one_line(str(error))) from error
         except OSError as error:
             raise BoxesError(f"{one_line(str(path))}: {error.strerror}") from error
         self._entries = self._read()

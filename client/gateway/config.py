@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from fgmclip.client.errors import SettingsError
 from fgmclip.client.gateway.secrets import Secrets, redact
 from fgmclip.client.gateway.settings import WatchSettings
+from fgmclip.storage.errors import TextError
+from fgmclip.storage.text import read_text
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_FIELDS = frozenset({"source", "url", "secret"})
@@ -30,8 +32,10 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: The file cannot be read, or is not a YAML mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except TextError as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
         raise ConfigError(f"{path}: expected a readable text file, got: {error}") from error
     try:
         fields = yaml.load(text, Loader=_UniqueKeys)

@@ -15,18 +15,11 @@ from fgmclip.client.gateway.errors import SourceError
 from fgmclip.client.gateway.secrets import redact
 from fgmclip.client.gateway.settings import CameraSettings, Policy
 from fgmclip.storage.text import one_line
+from fgmclip.video.suffixes import VIDEO_SUFFIXES
 
 Kind = Literal["file", "folder", "address", "webcam"]
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
-
-# fmt: off
-RECORDING_SUFFIXES = frozenset({
-    ".3gp", ".asf", ".avi", ".dav", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
-})
-# fmt: on
-"""What counts as a recording in a folder; the rest of it is passed over."""
 
 LONGEST_NAME = 64
 
@@ -129,14 +122,14 @@ def find_recordings(folder: Path) -> list[Path]:
         found = sorted(
             path
             for path in folder.iterdir()
-            if path.suffix.lower() in RECORDING_SUFFIXES and not path.name.startswith(".")
+            if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
         )
     except OSError as error:
         raise SourceError(f"{one_line(str(folder))}: {error.strerror}") from error
     if not found:
         raise SourceError(
             f"{one_line(str(folder))}: expected recordings "
-            f"({', '.join(sorted(RECORDING_SUFFIXES))}), got none"
+            f"({', '.join(sorted(VIDEO_SUFFIXES))}), got none"
         )
     return found
 

@@ -86,7 +86,7 @@ def test_a_csv_gives_groups_or_each_video_its_own(tmp_path: Path) -> None:
         ("path,label\nnowhere.mp4,walk\n", "line 2 names .*nowhere.mp4, which is not a file"),
         ("path,label\na.mp4,\n", "line 2 has no path or no label"),
         ("path,label\n", "no videos in it"),
-        ("", "column label and path missing among none"),
+        ("", "expected a header with path,label, got an empty file"),
     ],
 )
 def test_a_wrong_csv_is_refused_with_the_cause(tmp_path: Path, text: str, message: str) -> None:
@@ -100,7 +100,7 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such file or folder"):
         read_dataset(tmp_path / "absent.csv")
     (tmp_path / "latin.csv").write_bytes(b"path,label\n\xe4.mp4,walk\n")
-    with pytest.raises(DatasetError, match="not a CSV file in UTF-8"):
+    with pytest.raises(DatasetError, match="expected UTF-8 text, got byte 0xe4 in line 2"):
         read_dataset(tmp_path / "latin.csv")
 
 
