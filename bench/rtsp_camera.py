@@ -1,7 +1,7 @@
 """A file served as an RTSP camera by GStreamer, which may be killed and started again.
 
 As a module: `RtspCamera`, for benches and tests. As a script of the system's Python, which has
-GStreamer's bindings: `rtsp_camera.py FILE PORT [USER PASSWORD]` serves it until it is killed.
+GStreamer's bindings: `rtsp_camera.py FILE PORT [USER PASSWORD [digest]]` serves it until killed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ class RtspCamera:
     """A camera at one address; the file plays from its start for each one who connects."""
 
     def __init__(
-        self, file: Path, *, port: int | None = None, login: tuple[str, str] | None = None
+        self,
+        file: Path,
+        *,
+        port: int | None = None,
+        login: tuple[str, str] | None = None,
+        digest: bool = False,
     ) -> None:
         """Make a camera; it answers once it is started.
 
@@ -57,9 +62,11 @@ class RtspCamera:
             file: MP4 with H.264; about as long as the test.
             port: Where it listens; a free one if None.
             login: User and password that it asks for.
+            digest: Ask for them by digest authentication, else by basic.
         """
         self.port = port or free_port()
         self._command = [SYSTEM_PYTHON, __file__, str(file), str(self.port), *(login or ())]
+        self._command += ["digest"] * digest
         user = f"{login[0]}:{login[1]}@" if login else ""
         self.address = f"rtsp://{user}127.0.0.1:{self.port}/camera"
         self._process: subprocess.Popen[bytes] | None = None
@@ -115,13 +122,15 @@ class RtspCamera:
             process.wait()
 
 
-def serve(file: str, port: str, user: str = "", password: str = "") -> None:
+def serve(file: str, port: str, user: str = "", password: str = "", scheme: str = "") -> None:
     """Serve a file until killed; runs in the system's Python."""
     gi = import_module("gi")
     gi.require_version("Gst", "1.0")
     gi.require_version("GstRtspServer", "1.0")
-    names = ("GLib", "Gst", "GstRtspServer")
-    GLib, Gst, GstRtspServer = (import_module(f"gi.repository.{name}") for name in names)  # noqa: N806
+    names = ("GLib", "Gst", "GstRtsp", "GstRtspServer")
+    GLib, Gst, GstRtsp, GstRtspServer = (  # noqa: N806
+        import_module(f"gi.repository.{name}") for name in names
+    )
 
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
@@ -137,7 +146,11 @@ def serve(file: str, port: str, user: str = "", password: str = "") -> None:
         auth = GstRtspServer.RTSPAuth()
         token = GstRtspServer.RTSPToken()
         token.set_string("media.factory.role", "viewer")
-        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+        if scheme == "digest":
+            auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+            auth.add_digest(user, password, token)
+        else:
+            auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
         server.set_auth(auth)
         role = Gst.Structure.new_empty("viewer")
         role.set_value("media.factory.access", True)

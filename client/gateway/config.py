@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fgmclip.client.errors import SettingsError
-from fgmclip.client.gateway.secrets import Secrets, redact
+from fgmclip.client.gateway.address import expand
+from fgmclip.client.gateway.secrets import HIDDEN, Secrets, redact
 from fgmclip.client.gateway.settings import WatchSettings
 from fgmclip.storage.errors import TextError
 from fgmclip.storage.text import read_text
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_SECRET_FIELDS = frozenset({"source", "url", "secret"})
+_ADDRESS_FIELDS = frozenset({"source", "url"})
+_SECRET_FIELDS = _ADDRESS_FIELDS | {"password", "secret"}
 
 
 class ConfigError(SettingsError):
@@ -38,7 +39,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: expected a readable text file, got: {error}") from error
     try:
-        fields = yaml.load(text, Loader=_UniqueKeys)
+        fields = yaml.load(text, Loader=_PlainTexts)
     except yaml.YAMLError as error:
         # Its message quotes the lines around the place, which may hold a password.
         mark = getattr(error, "problem_mark", None)
@@ -56,7 +57,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def check_config(
     fields: Mapping[str, Any], what: str, environment: Mapping[str, str] = os.environ
 ) -> WatchSettings:
-    """Return checked settings, `${NAME}` in sources, addresses and keys replaced.
+    """Return checked settings, `${NAME}` replaced; in sources and addresses see `expand`.
 
     Args:
         fields: What a file or a command line says.
@@ -67,21 +68,26 @@ def check_config(
         ConfigError: A field is missing, unknown or out of range; its value is not in the message
             where it may be secret.
     """
+    values = _Values(environment)
     try:
-        return WatchSettings.model_validate(_expanded(dict(fields), what, environment))
+        return WatchSettings.model_validate(_expanded(dict(fields), values))
     except ValidationError as error:
         lines = []
         for item in error.errors(include_url=False):
             # Pydantic adds the branch of a union to the place.
             place = ".".join(str(part) for part in item["loc"]) or "the file"
             problem = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "extra_forbidden":
+                problem = f"unknown, {_nearest(item['loc'])}"
             came = ""
             if not _SECRET_FIELDS & {str(part) for part in item["loc"]} and isinstance(
                 item["input"], (str, int, float)
             ):
-                came = f" (got {redact(repr(item['input']))[:80]})"
+                came = f" (got {values.hidden_in(redact(repr(item['input'])))[:80]})"
             lines.append(f"{place}: {problem}{came}")
         raise ConfigError(f"{what}: " + "; ".join(lines)) from None
+    except SettingsError as error:
+        raise ConfigError(f"{what}: {error}") from error
 
 
 def hide_secrets(settings: WatchSettings, secrets: Secrets) -> None:
@@ -91,39 +97,96 @@ def hide_secrets(settings: WatchSettings, secrets: Secrets) -> None:
     addresses += [sink.url for sink in (mqtt, webhook) if sink is not None]
     for address in addresses:
         secrets.add_address(address.get_secret_value())
-    if webhook is not None and webhook.secret is not None:
-        secrets.add(webhook.secret.get_secret_value())
+    fields = [camera.password for camera in settings.cameras]
+    fields += [sink.password for sink in (mqtt, webhook) if sink is not None]
+    fields += [] if webhook is None else [webhook.secret]
+    for field in fields:
+        if field is not None:
+            secrets.add(field.get_secret_value())
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would take the last without a word."""
+class _PlainTexts(yaml.SafeLoader):
+    """Takes every plain scalar but null for text: the settings know what each is meant to be.
+
+    YAML 1.1 would make False of a label called `no`, 8 of the port 010, a number of the password
+    0123 and seconds of 12:30. A key that stands twice is refused; YAML would take the last.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for position, key in enumerate(keys):
-            if key in keys[:position]:
+            if key in keys[:position] and key != "<<":
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key!r} stands twice", node.value[position][0].start_mark
                 )
+        for key, _ in node.value:
+            # A label may be called null or ~ as well.
+            if isinstance(key, yaml.ScalarNode) and key.tag == "tag:yaml.org,2002:null":
+                key.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep)
 
 
-def _expanded(value: Any, what: str, environment: Mapping[str, str], secret: bool = False) -> Any:
-    """Replace variables in the fields that may hold secrets, however deep they stand."""
+_PlainTexts.yaml_implicit_resolvers = {
+    first: kept
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    if (kept := [each for each in resolvers if each[0].rpartition(":")[2] in ("null", "merge")])
+}
+
+
+class _Values:
+    """Values of the environment, and which of them were taken."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.taken: set[str] = set()
+
+    def __call__(self, name: str) -> str:
+        value = self._environment.get(name)
+        if not value:
+            came = "none" if value is None else "an empty one"
+            raise SettingsError(f"expected {name} in the environment, got {came}; set it")
+        self.taken.add(value)
+        return value
+
+    def hidden_in(self, text: str) -> str:
+        """Return a text without the values."""
+        for value in sorted(self.taken, key=len, reverse=True):
+            text = text.replace(value, HIDDEN)
+        return text
+
+
+def _expanded(value: Any, values: _Values, place: str = "", key: str = "") -> Any:
+    """Replace variables in every text, however deep it stands."""
     if isinstance(value, dict):
         return {
-            key: _expanded(item, what, environment, key in _SECRET_FIELDS)
+            key: _expanded(item, values, f"{place}.{key}" if place else str(key), str(key))
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_expanded(item, what, environment) for item in value]
-    if not (secret and isinstance(value, str)):
+        return [
+            _expanded(item, values, f"{place}.{index}", key) for index, item in enumerate(value)
+        ]
+    if not isinstance(value, str):
         return value
+    try:
+        return expand(value, values, address=key in _ADDRESS_FIELDS)
+    except SettingsError as error:
+        raise SettingsError(f"{place}: {error}") from error
 
-    def found(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in environment:
-            raise ConfigError(f"{what}: expected {name} in the environment, got none; set it")
-        return environment[name]
 
-    return _VARIABLE.sub(found, value)
+def _nearest(place: Sequence[int | str]) -> str:
+    """Return what an unknown field may have been meant to be, and which there are."""
+    model: Any = WatchSettings
+    for part in place[:-1]:
+        field = model.model_fields.get(part)
+        model = model if field is None else _model_in(field.annotation) or model
+    known = list(model.model_fields)
+    near = difflib.get_close_matches(str(place[-1]), known, 1)
+    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(part) for part in get_args(annotation))
+    return next((model for model in found if model is not None), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from fgmclip.client.gateway.errors import SourceError
 
@@ -78,9 +78,12 @@ class Secrets:
         self._pattern: re.Pattern[str] | None = None
 
     def add(self, secret: str) -> None:
-        """Hide a string from now on; one of fewer than `FEWEST_LETTERS` is passed over."""
+        """Hide a string from now on, as it is and as addresses write it.
+
+        One of fewer than `FEWEST_LETTERS` is passed over.
+        """
         if len(secret) >= FEWEST_LETTERS:
-            self._hide({secret})
+            self._hide({secret, quote(secret, safe=""), quote(secret), quote_plus(secret)})
 
     def add_address(self, address: str) -> None:
         """Hide the secrets of an address, see `secrets_of`."""

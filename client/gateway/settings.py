@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from fgmclip.spec.base import FrozenSpec
 from fgmclip.spec.labels import clean_label
@@ -20,6 +20,10 @@ Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][
 
 Probability = Annotated[float, Field(gt=0, le=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class GateSettings(FrozenSpec):
@@ -45,7 +49,10 @@ class CameraSettings(FrozenSpec):
     Attributes:
         name: Names the camera in events, topics and metrics.
         source: A video file, a folder of recordings, an address (rtsp, rtsps, rtmp, http, https),
-            or a webcam (`webcam:0`). `${NAME}` is taken from the environment.
+            or a webcam (`webcam:0`). `${NAME}` is taken from the environment, and encoded where it
+            stands in an address.
+        user: For the login, as is; exclusive with one in the source.
+        password: For the login, as is.
         policy: What happens to samples that the server is too slow for; `block` for files and
             folders, `latest` for the others if absent.
         stride: Samples from one decision to the next.
@@ -63,6 +70,8 @@ class CameraSettings(FrozenSpec):
 
     name: Name
     source: SecretStr
+    user: str | None = None
+    password: SecretStr | None = None
     policy: Policy | None = None
     stride: int = Field(default=1, ge=1, le=64)
     edge: bool = True
@@ -73,6 +82,14 @@ class CameraSettings(FrozenSpec):
     boxes: Path | None = None
     annotate: Path | None = None
     gate: GateSettings | None = None
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _is_no_number(cls, start: object) -> object:
+        # 20261124 would be taken for seconds since 1970.
+        if isinstance(start, (int, float)) or (isinstance(start, str) and start.strip().isdigit()):
+            raise ValueError("expected a time, for example 2026-11-24T10:00:00+01:00")
+        return start
 
     @field_validator("start")
     @classmethod
@@ -155,6 +172,8 @@ class MqttSettings(FrozenSpec):
 
     Attributes:
         url: `mqtt://[USER:PASSWORD@]HOST[:PORT]`, or `mqtts://` with TLS.
+        user: For the login, as is; exclusive with one in the url.
+        password: For the login, as is.
         prefix: First part of every topic.
         discovery_prefix: Where Home Assistant looks for devices; null publishes none.
         client_id: Must differ between gateways on one broker.
@@ -162,6 +181,8 @@ class MqttSettings(FrozenSpec):
     """
 
     url: SecretStr
+    user: str | None = None
+    password: SecretStr | None = None
     prefix: str = Field(default="fgmclip", pattern=r"^[^#+\s]+$")
     discovery_prefix: str | None = Field(default="homeassistant", pattern=r"^[^#+\s]+$")
     client_id: str = Field(default="fgmclip", min_length=1, max_length=64)
@@ -173,11 +194,15 @@ class WebhookSettings(FrozenSpec):
 
     Attributes:
         url: `http://` or `https://`.
+        user: Of basic authentication, as is; exclusive with one in the url.
+        password: Of basic authentication, as is.
         secret: Key of the HMAC-SHA256 signature; unsigned if absent.
         timeout_seconds: How long an answer may take.
     """
 
     url: SecretStr
+    user: str | None = None
+    password: SecretStr | None = None
     secret: SecretStr | None = None
     timeout_seconds: Seconds = 10.0
 
@@ -259,7 +284,7 @@ class WatchSettings(FrozenSpec):
         web: The live page and metrics; off if absent.
     """
 
-    version: Literal[1] = 1
+    version: Annotated[Literal[1], BeforeValidator(_number)] = 1
     servers: ServerSettings
     cameras: tuple[CameraSettings, ...] = Field(min_length=1)
     events: EventSettings = EventSettings()

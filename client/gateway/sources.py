@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
+from fgmclip.client.errors import SettingsError
 from fgmclip.client.events.event import Clock
+from fgmclip.client.gateway.address import with_login
 from fgmclip.client.gateway.errors import SourceError
 from fgmclip.client.gateway.secrets import redact
 from fgmclip.client.gateway.settings import CameraSettings, Policy
@@ -83,10 +85,21 @@ def parse_source(settings: CameraSettings) -> Source:
         settings: Of the camera.
 
     Raises:
-        SourceError: The scheme is unknown, or a setting does not go with
-            the kind.
+        SourceError: The scheme is unknown, the address makes no sense, or a setting does not go
+            with the kind.
     """
     source = _source(settings.source.get_secret_value(), settings.name)
+    password = None if settings.password is None else settings.password.get_secret_value()
+    if source.kind == "address":
+        try:
+            source = replace(source, location=with_login(source.location, settings.user, password))
+        except SettingsError as error:
+            raise SourceError(f"camera {settings.name}: source: {error}") from error
+    elif settings.user is not None or password is not None:
+        raise SourceError(
+            f"camera {settings.name}: user and password do not go with a {source.kind}; leave them "
+            "out"
+        )
     recorded = {"start": settings.start, "boxes": settings.boxes}
     allowed = {"file": {"start", "boxes"}, "folder": {"start"}}.get(source.kind, set())
     for name, value in recorded.items():

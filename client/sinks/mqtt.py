@@ -18,6 +18,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from fgmclip.client.errors import SettingsError
 from fgmclip.client.events.event import Event
+from fgmclip.client.gateway.address import with_login
 from fgmclip.client.gateway.settings import MqttSettings
 from fgmclip.client.sinks.errors import SinkUnavailableError
 from fgmclip.client.sinks.mqtt_topics import (
@@ -179,20 +180,23 @@ class MqttSink:
 
     def _aim(self, settings: MqttSettings) -> str:
         """Take the address apart; return its host."""
+        password = None if settings.password is None else settings.password.get_secret_value()
         try:
-            url = urlsplit(settings.url.get_secret_value())
+            url = urlsplit(with_login(settings.url.get_secret_value(), settings.user, password))
             host, port = url.hostname or "", url.port
             host.encode("idna")
+        except SettingsError as error:
+            raise SettingsError(f"sinks.mqtt.url: {error}") from error
         except ValueError:
             # Its text may hold the address.
             url, host, port = urlsplit(""), "", None
-        if url.scheme not in _PORTS or not host or url.path.strip("/"):
+        if url.scheme not in _PORTS or not host or url.path.strip("/") or url.query or url.fragment:
             raise SettingsError(
                 "sinks.mqtt.url: expected mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://..."
             )
         if url.username is not None:
-            password = None if url.password is None else unquote(url.password)
-            self._client.username_pw_set(unquote(url.username), password)
+            word = None if url.password is None else unquote(url.password)
+            self._client.username_pw_set(unquote(url.username), word)
         if url.scheme == "mqtts":
             try:
                 context = ssl.create_default_context(cafile=settings.ca_file)

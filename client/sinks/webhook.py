@@ -15,6 +15,7 @@ import httpx
 from fgmclip import __version__
 from fgmclip.client.errors import SettingsError
 from fgmclip.client.events.event import Event
+from fgmclip.client.gateway.address import with_login
 from fgmclip.client.gateway.settings import WebhookSettings
 from fgmclip.client.sinks.errors import SinkRefusedError, SinkUnavailableError
 from fgmclip.client.sinks.signature import DELIVERY_HEADER, SIGNATURE_HEADER, sign
@@ -42,8 +43,11 @@ class WebhookSink:
         for name in ("httpx", "httpcore"):
             logging.getLogger(name).setLevel(logging.WARNING)
         self._secret = settings.secret
+        password = None if settings.password is None else settings.password.get_secret_value()
         try:
-            self._url = httpx.URL(settings.url.get_secret_value())
+            self._url = httpx.URL(
+                with_login(settings.url.get_secret_value(), settings.user, password)
+            )
             self._client = httpx.Client(
                 timeout=settings.timeout_seconds,
                 follow_redirects=False,
@@ -52,6 +56,8 @@ class WebhookSink:
                     "User-Agent": f"fgmclip/{__version__}",
                 },
             )
+        except SettingsError as error:
+            raise SettingsError(f"sinks.webhook.url: {error}") from error
         except (httpx.InvalidURL, ValueError):
             # Its text holds the address.
             raise SettingsError("sinks.webhook.url: expected an http or https address") from None

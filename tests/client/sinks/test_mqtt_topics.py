@@ -126,6 +126,6 @@ def test_no_two_entities_share_a_config() -> None:
     ],
 )
 def test_an_address_without_meaning_is_refused_without_being_said(url: str) -> None:
-    with pytest.raises(SettingsError, match="expected mqtt://") as refused:
+    with pytest.raises(SettingsError, match=r"sinks\.mqtt\.url: expected") as refused:
         MqttSink(MqttSettings(url=SecretStr(url)))
     assert "s3cret" not in str(refused.value)
