@@ -27,6 +27,7 @@ from fgmclip.client.messages import (
     encode_request,
 )
 from fgmclip.client.pending import PATIENCE_SECONDS, PendingCalls, may_cancel
+from fgmclip.client.proxies import GRPC_VARIABLES, by_proxy, is_own_host
 from fgmclip.client.timeouts import Timeouts
 
 WRITE_BUFFER_BYTES = 16 * 2**20
@@ -213,6 +214,7 @@ def unanswered(error: Any, url: str, connect_seconds: float) -> ClientError:
         return ConnectError(
             f"no server at {url} answered within {connect_seconds:g} s; "
             "check the address, or give more connect_seconds"
+            + by_proxy(host_of(url), GRPC_VARIABLES)
         )
     return translated(error, url, connect_seconds, "the server")
 
@@ -229,7 +231,7 @@ def translated(error: Any, url: str, timeout_seconds: float, model: str) -> Clie
     if code is status.UNAVAILABLE:
         return ConnectError(
             f"no server takes requests at {url} (expected is Triton's gRPC port, not its "
-            f"HTTP port): {said}"
+            f"HTTP port): {said}{by_proxy(host_of(url), GRPC_VARIABLES)}"
         )
     if code is status.DEADLINE_EXCEEDED:
         return late_error(url, timeout_seconds)
@@ -263,11 +265,18 @@ def checked_target(url: str) -> str:
     """
     match = re.fullmatch(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]@]+):(?P<port>[0-9]{1,5})", url)
     if match is None or not 0 < int(match["port"]) < 65536:
+        # It may hold a password, though none has a meaning here.
+        came = "an address with a login" if "@" in url else repr(url)
         raise SettingsError(
-            f"url: expected HOST:PORT of Triton's gRPC endpoint, for example localhost:8001, "
-            f"got {url!r}"
+            "url: expected HOST:PORT of Triton's gRPC endpoint and nothing around it, for example "
+            f"localhost:8001 or [::1]:8001, got {came}"
         )
     return url
+
+
+def host_of(url: str) -> str:
+    """Return the host of `HOST:PORT`."""
+    return url.rpartition(":")[0]
 
 
 def channel_options(url: str) -> list[tuple[str, int | str]]:
@@ -282,7 +291,7 @@ def channel_options(url: str) -> list[tuple[str, int | str]]:
         # gRPC waits up to two minutes before it looks for a server that was restarted.
         ("grpc.max_reconnect_backoff_ms", 2000),
     ]
-    if url.rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]"):
+    if is_own_host(host_of(url)):
         # gRPC obeys http_proxy even for this machine.
         options.append(("grpc.enable_http_proxy", 0))
     return options

@@ -45,6 +45,20 @@ class Waiting:
     event: Event
 
 
+def checked_limit(limit_bytes: int) -> int:
+    """Return a limit of the disk that an outbox may take.
+
+    Raises:
+        SettingsError: It is too small to be of use.
+    """
+    if limit_bytes < SMALLEST_BYTES:
+        raise SettingsError(
+            f"outbox.limit_mb: expected at least {SMALLEST_BYTES / 2**20:g}, "
+            f"got {limit_bytes / 2**20:g}"
+        )
+    return limit_bytes
+
+
 class Outbox:
     """One SQLite file, for one process and any number of its threads.
 
@@ -66,13 +80,8 @@ class Outbox:
             OutboxInUseError: Another gateway has the file.
             OutboxError: The file cannot be used.
         """
-        if limit_bytes < SMALLEST_BYTES:
-            raise SettingsError(
-                f"outbox.limit_mb: expected at least {SMALLEST_BYTES / 2**20:g}, "
-                f"got {limit_bytes / 2**20:g}"
-            )
         self._path = path
-        self._limit = limit_bytes
+        self._limit = checked_limit(limit_bytes)
         self._lock = threading.RLock()
         self._sinks = tuple(dict.fromkeys(sinks))
         self._listeners: dict[str, Callable[[], None]] = {}

@@ -16,7 +16,6 @@ from types import FrameType
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from fgmclip.client.errors import ClientError
 from fgmclip.client.gateway.board import Board
@@ -26,7 +25,7 @@ from fgmclip.client.gateway.gateway import Gateway
 from fgmclip.client.gateway.logs import LogFormat, gateway_logs
 from fgmclip.client.gateway.secrets import Secrets, check_command_line
 from fgmclip.client.gateway.settings import WatchSettings
-from fgmclip.client.gateway.sources import default_name, parse_source
+from fgmclip.client.gateway.sources import default_name
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +59,11 @@ class WatchArguments:
     start: str | None = None
     live: bool = False
 
+    @property
+    def passing(self) -> bool:
+        """Whether nobody waits for events: what is printed is all there is, no outbox stays."""
+        return self.config is None and self.events is None
+
 
 def watch_settings(sources: tuple[str, ...], arguments: WatchArguments) -> WatchSettings:
     """Return checked settings of a command line.
@@ -92,10 +96,7 @@ def watch_settings(sources: tuple[str, ...], arguments: WatchArguments) -> Watch
         if arguments.config is None:
             fields["outbox"] = {"path": f"{arguments.events}.outbox"}
     what = "command line" if arguments.config is None else str(arguments.config)
-    settings = check_config(fields, what)
-    for camera in settings.cameras:
-        parse_source(camera)
-    return settings
+    return check_config(fields, what)
 
 
 def run_watch(
@@ -128,8 +129,7 @@ def run_watch(
     with ExitStack() as stack:
         stack.enter_context(gateway_logs(log_format, hide=secrets.redact))
         stack.enter_context(wanted.caught(reloads=arguments.config is not None))
-        if arguments.config is None and arguments.events is None:
-            # Nothing waits for anybody: what is printed is all there is.
+        if arguments.passing:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fgmclip-watch-"))
             outbox = settings.outbox.replace(path=Path(folder) / "outbox.sqlite")
             settings = settings.replace(outbox=outbox)
@@ -144,44 +144,6 @@ def run_watch(
                 _reload(gateway, sources, arguments, secrets)
         failed = gateway.failed
     return 1 if failed else 0
-
-
-def run_check(
-    sources: tuple[str, ...], arguments: WatchArguments, *, as_json: bool, console: Console
-) -> None:
-    """Print what would be watched; raises what `watch_settings` raises.
-
-    Args:
-        sources: As in `run_watch`.
-        arguments: As in `run_watch`.
-        as_json: One JSON object: `cameras`, `servers`, `sinks`.
-        console: Where to print.
-    """
-    settings = watch_settings(sources, arguments)
-    cameras = []
-    for camera in settings.cameras:
-        source = parse_source(camera)
-        cameras.append(
-            {
-                "camera": camera.name,
-                "source": source.shown,
-                "policy": camera.policy or source.default_policy,
-                "gate": "off" if camera.gate is None else "on",
-            }
-        )
-    servers = list(settings.servers.urls)
-    sinks = [name for name, sink in settings.sinks if sink is not None]
-    if as_json:
-        print(json.dumps({"cameras": cameras, "servers": servers, "sinks": sinks}))
-        return
-    table = Table(title="Cameras", title_justify="left")
-    for heading in cameras[0]:
-        table.add_column(heading)
-    for row in cameras:
-        table.add_row(*row.values())
-    console.print(table)
-    console.print(f"servers: {', '.join(servers)}", highlight=False)
-    console.print(f"sinks: {', '.join(sinks) or 'none'}", highlight=False)
 
 
 def schema() -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from fgmclip.client.errors import SettingsError
 from fgmclip.client.gateway.address import expand
 from fgmclip.client.gateway.secrets import HIDDEN, Secrets, redact
-from fgmclip.client.gateway.settings import WatchSettings
+from fgmclip.client.gateway.settings import EXPECTED, WatchSettings
 from fgmclip.storage.errors import TextError
 from fgmclip.storage.text import read_text
 
@@ -72,11 +72,16 @@ def check_config(
     try:
         return WatchSettings.model_validate(_expanded(dict(fields), values))
     except ValidationError as error:
-        lines = []
+        lines: list[str] = []
         for item in error.errors(include_url=False):
             # Pydantic adds the branch of a union to the place.
             place = ".".join(str(part) for part in item["loc"]) or "the file"
+            if item["type"] == "too_short" and lines and lines[0].startswith(place):
+                # Only those are missing that had faults of their own.
+                continue
             problem = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "string_pattern_mismatch":
+                problem = EXPECTED[item["ctx"]["pattern"]]
             if item["type"] == "extra_forbidden":
                 problem = f"unknown, {_nearest(item['loc'])}"
             came = ""

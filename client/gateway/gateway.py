@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 
 from fgmclip.client.answers import UNKNOWN
-from fgmclip.client.endpoints.pool import EndpointPool
 from fgmclip.client.errors import ClientError
 from fgmclip.client.events.courier import Courier, CourierStatus
 from fgmclip.client.events.errors import OutboxError
@@ -18,14 +17,18 @@ from fgmclip.client.events.outbox import Outbox
 from fgmclip.client.gateway.board import Board
 from fgmclip.client.gateway.camera import CameraLoop
 from fgmclip.client.gateway.config import ConfigError
+from fgmclip.client.gateway.parts import (
+    build_parts,
+    build_pool,
+    build_sinks,
+    build_sources,
+    unknown_classes,
+)
 from fgmclip.client.gateway.services import Services
 from fgmclip.client.gateway.settings import SinkSettings, WatchSettings
-from fgmclip.client.sinks.jsonl import JsonLinesSink
 from fgmclip.client.sinks.mqtt import MqttSink
 from fgmclip.client.sinks.sink import Sink
 from fgmclip.client.sinks.thumbnails import SWEEP_SECONDS, Thumbnails
-from fgmclip.client.sinks.webhook import WebhookSink
-from fgmclip.client.timeouts import Timeouts
 from fgmclip.client.web.page import LivePage
 from fgmclip.spec import PublicManifest
 
@@ -81,14 +84,12 @@ class Gateway:
             SettingsError: An address has no meaning.
         """
         settings = self._settings
-        outbox = settings.outbox
-        self._pool = _pool(settings)
+        parts = build_parts(settings, self.board)
+        self._pool = parts.pool
         try:
-            self._outbox = Outbox(
-                outbox.path, int(outbox.limit_mb * 2**20), _sink_names(settings.sinks)
-            )
+            self._outbox = Outbox(settings.outbox.path, parts.outbox_bytes, parts.sinks)
         except BaseException:
-            self._pool.close()
+            parts.close()
             raise
         try:
             for event in self._outbox.interrupt_open():
@@ -97,13 +98,14 @@ class Gateway:
             self.board.watch("endpoints", lambda: self._pool.status())
             self.board.watch("sinks", self._sink_status)
             self.board.watch("dead", self._dead)
-            if settings.web is not None:
-                self._page = LivePage(self.board, settings.web.port, settings.web.host)
+            if parts.page is not None:
+                self._page = parts.page
                 log.info("live page at %s", self._page.start())
-            self._start_sinks(_sinks(settings.sinks), self._outbox.open_events())
+            self._start_sinks(parts.sinks, self._outbox.open_events())
             self._start_cameras(settings)
         except BaseException:
             self._end()
+            parts.close()
             raise
         return self
 
@@ -155,7 +157,8 @@ class Gateway:
                 if getattr(old, name) != getattr(settings, name):
                     raise ConfigError(f"{name}: cannot change while running; restart the gateway")
             # All that may be refused comes before anything is stopped for good.
-            pool = None if settings.servers == old.servers else _pool(settings)
+            build_sources(settings.cameras)
+            pool = None if settings.servers == old.servers else build_pool(settings.servers)
             try:
                 self._change_sinks(old.sinks, settings.sinks)
             except ClientError:
@@ -183,7 +186,7 @@ class Gateway:
     def _change_sinks(self, old: SinkSettings, new: SinkSettings) -> None:
         if new == old:
             return
-        sinks = _sinks(new)
+        sinks = build_sinks(new)
         try:
             self._outbox.set_sinks(sinks)
         except OutboxError:
@@ -224,6 +227,9 @@ class Gateway:
         with self._sinking:
             if labels != self._labels:
                 self._labels = labels
+                if fault := unknown_classes(self._settings.events, labels):
+                    # Another release may have them; whoever starts a gateway by hand sees it.
+                    log.warning("%s", fault)
                 self._announce()
 
     def _announce(self) -> None:
@@ -294,17 +300,6 @@ class Gateway:
             self._outbox.close()
 
 
-def _pool(settings: WatchSettings) -> EndpointPool:
-    servers = settings.servers
-    return EndpointPool(
-        servers.urls,
-        Timeouts(request_seconds=servers.request_seconds),
-        decision_seconds=servers.decision_seconds,
-        health_seconds=servers.health_seconds,
-        in_flight=servers.in_flight,
-    )
-
-
 def _flush(loops: Collection[CameraLoop]) -> None:
     """Ask cameras to end; who waits for a server after `FLUSH_SECONDS` has waited long enough."""
     until = time.monotonic() + FLUSH_SECONDS
@@ -316,19 +311,3 @@ def _flush(loops: Collection[CameraLoop]) -> None:
 
 def _names(settings: WatchSettings) -> list[str]:
     return [camera.name for camera in settings.cameras]
-
-
-def _sink_names(settings: SinkSettings) -> list[str]:
-    return [name for name, sink in settings if sink is not None]
-
-
-def _sinks(settings: SinkSettings) -> dict[str, Sink]:
-    """Return the sinks, none of them connected."""
-    sinks: dict[str, Sink] = {}
-    if settings.jsonl is not None:
-        sinks["jsonl"] = JsonLinesSink(settings.jsonl.path)
-    if settings.webhook is not None:
-        sinks["webhook"] = WebhookSink(settings.webhook)
-    if settings.mqtt is not None:
-        sinks["mqtt"] = MqttSink(settings.mqtt)
-    return sinks

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fgmclip.client.events.event import Clock
 from fgmclip.client.gateway.annotate import Annotator
@@ -19,6 +20,7 @@ from fgmclip.client.gateway.queue import SampleQueue
 from fgmclip.client.gateway.secrets import Secrets
 from fgmclip.client.gateway.settings import CameraSettings
 from fgmclip.client.gateway.sources import RecordingTimes, Source, find_recordings
+from fgmclip.client.proxies import by_proxy, reach_own_host_directly
 from fgmclip.client.streams.samples import SamplePreparer
 from fgmclip.spec import ModelSpec
 from fgmclip.spec.errors import FgmclipError
@@ -160,6 +162,7 @@ class CameraPipeline:
     def _follow_live(self) -> str:
         source, settings = self._task.source, self._task.settings
         backoff = Backoff()
+        reach_own_host_directly(source.location)
         while True:
             began = time.monotonic()
             pictures = read_live(
@@ -178,7 +181,7 @@ class CameraPipeline:
             except Exception as error:  # a stream may find a bug in any decoder below us
                 if isinstance(error, _Stopped):
                     raise
-                cause = self._cause(error)
+                cause = self._cause(error) + self._by_proxy()
             if self._shown is not None and time.monotonic() - began > STEADY_SECONDS:
                 backoff.reset()
             self._shown = None
@@ -348,6 +351,12 @@ class CameraPipeline:
             self._beat = time.monotonic()
         if self._stop.is_set():
             raise _Stopped
+
+    def _by_proxy(self) -> str:
+        parts = urlsplit(self._task.source.location)
+        # FFmpeg looks at this one for https as well, and at none for the rest.
+        variables = ("http_proxy",) if parts.scheme in ("http", "https") else ()
+        return by_proxy(parts.hostname or "", variables)
 
     def _cause(self, error: Exception) -> str:
         if isinstance(error, VideoError):

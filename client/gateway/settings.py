@@ -15,7 +15,17 @@ from fgmclip.spec.labels import clean_label
 Policy = Literal["latest", "drop-oldest", "block"]
 Pace = Literal["fast", "live"]
 
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+# A first `$` is the broker's own.
+_TOPIC = r"^[^#+\s\x00-\x1f$][^#+\s\x00-\x1f]*$"
+
+EXPECTED = {
+    _NAME: "expected letters a to z, digits and . _ - alone, a letter or digit first",
+    _TOPIC: "expected a topic without # + and blanks, and no $ first",
+}
+"""What the patterns below mean, for messages."""
+
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=_NAME)]
 """Stands in topics, metrics and file names as it is."""
 
 Probability = Annotated[float, Field(gt=0, le=1)]
@@ -183,8 +193,8 @@ class MqttSettings(FrozenSpec):
     url: SecretStr
     user: str | None = None
     password: SecretStr | None = None
-    prefix: str = Field(default="fgmclip", pattern=r"^[^#+\s]+$")
-    discovery_prefix: str | None = Field(default="homeassistant", pattern=r"^[^#+\s]+$")
+    prefix: str = Field(default="fgmclip", pattern=_TOPIC)
+    discovery_prefix: str | None = Field(default="homeassistant", pattern=_TOPIC)
     client_id: str = Field(default="fgmclip", min_length=1, max_length=64)
     ca_file: Path | None = None
 

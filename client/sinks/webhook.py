@@ -17,6 +17,7 @@ from fgmclip.client.errors import SettingsError
 from fgmclip.client.events.event import Event
 from fgmclip.client.gateway.address import with_login
 from fgmclip.client.gateway.settings import WebhookSettings
+from fgmclip.client.proxies import by_proxy, http_variables, is_own_host
 from fgmclip.client.sinks.errors import SinkRefusedError, SinkUnavailableError
 from fgmclip.client.sinks.signature import DELIVERY_HEADER, SIGNATURE_HEADER, sign
 
@@ -48,14 +49,6 @@ class WebhookSink:
             self._url = httpx.URL(
                 with_login(settings.url.get_secret_value(), settings.user, password)
             )
-            self._client = httpx.Client(
-                timeout=settings.timeout_seconds,
-                follow_redirects=False,
-                headers={
-                    "Content-Type": "application/json",
-                    "User-Agent": f"fgmclip/{__version__}",
-                },
-            )
         except SettingsError as error:
             raise SettingsError(f"sinks.webhook.url: {error}") from error
         except (httpx.InvalidURL, ValueError):
@@ -63,6 +56,24 @@ class WebhookSink:
             raise SettingsError("sinks.webhook.url: expected an http or https address") from None
         if not self._url.host:
             raise SettingsError("sinks.webhook.url: expected a host in it, got none")
+        self._by = by_proxy(self._url.host, http_variables(self._url.scheme))
+        try:
+            self._client = httpx.Client(
+                timeout=settings.timeout_seconds,
+                follow_redirects=False,
+                headers={
+                    "Content-Type": "application/json",
+                    "User-Agent": f"fgmclip/{__version__}",
+                },
+                # A transport of its own looks for no proxy.
+                transport=httpx.HTTPTransport() if is_own_host(self._url.host) else None,
+            )
+        except (ImportError, httpx.InvalidURL, ValueError) as error:
+            # Another scheme than http, or a SOCKS proxy without its library.
+            raise SettingsError(
+                "sinks.webhook.url: expected an HTTP proxy in the environment, got another"
+                f"{self._by or ' for other hosts'}"
+            ) from error
 
     def deliver(self, events: Sequence[Event]) -> None:
         """Post the events; see `Sink.deliver`."""
@@ -79,7 +90,7 @@ class WebhookSink:
                 self._judge(answer)
         except httpx.HTTPError as error:
             what = str(error) if isinstance(error, httpx.ConnectError) else type(error).__name__
-            raise SinkUnavailableError(f"{self._url.host}: {what}") from error
+            raise SinkUnavailableError(f"{self._url.host}: {what}{self._by}") from error
 
     def close(self) -> None:
         """Close the connections; a second call does nothing."""
@@ -94,11 +105,10 @@ class WebhookSink:
                 f"{self._url.host}: answered {status}, a redirect; name the final address in "
                 "sinks.webhook.url"
             )
+        said = f"{self._url.host}: answered {status}{self._by}"
         if 400 <= status < 500 and status not in RETRIED:
-            raise SinkRefusedError(f"{self._url.host}: answered {status}")
-        raise SinkUnavailableError(
-            f"{self._url.host}: answered {status}", _seconds(answer.headers.get("Retry-After", ""))
-        )
+            raise SinkRefusedError(said)
+        raise SinkUnavailableError(said, _seconds(answer.headers.get("Retry-After", "")))
 
 
 def _seconds(retry_after: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import json
 import socket
@@ -19,7 +20,7 @@ from starlette.routing import Route
 from fgmclip.client.gateway.board import Board
 from fgmclip.client.gateway.metrics import BoardMetrics
 from fgmclip.client.web.document import document
-from fgmclip.client.web.errors import PageError
+from fgmclip.client.web.errors import PageError, PageTakenError
 from fgmclip.client.web.http import BoundedProtocol, Guard
 
 PERIOD_SECONDS = 0.5
@@ -106,6 +107,15 @@ class LivePage:
         self.url = f"http://{name}:{port}/"
         return self.url
 
+    def probe(self) -> None:
+        """Find out whether `start` could listen.
+
+        Raises:
+            PageTakenError: Somebody else listens there.
+            PageError: The address cannot be had.
+        """
+        self._listen().close()
+
     def stop(self) -> None:
         """Close every page and stop listening; once stopped it may be started again."""
         if self._server is None or self._thread is None:
@@ -121,7 +131,8 @@ class LivePage:
             )[0]
             return socket.create_server(address[:2], family=family)
         except (OSError, OverflowError) as error:
-            raise PageError(
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            raise (PageTakenError if taken else PageError)(
                 f"live page: expected an address and a port to listen on, got {self._host}:"
                 f"{self._port}: {error}; choose another port, or 0 for a free one"
             ) from error

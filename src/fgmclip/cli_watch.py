@@ -51,7 +51,8 @@ def watch_command(
     ] = None,
     live: Annotated[bool, typer.Option("--live", help="Play files in real time.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only say what would be watched, or what is wrong.")
+        bool,
+        typer.Option("--check", help="Only say what would be watched, and what would go wrong."),
     ] = False,
     schema: Annotated[
         bool, typer.Option("--schema", help="Only print the JSON schema of watch.yaml.")
@@ -66,7 +67,7 @@ def watch_command(
     Ends when every source has, or at SIGINT and SIGTERM, when it first hands over what it has.
     Exit code 1 if any camera failed.
     """
-    from fgmclip.client.gateway.commands import WatchArguments, run_check, run_watch
+    from fgmclip.client.gateway.commands import WatchArguments, run_watch, watch_settings
     from fgmclip.client.gateway.commands import schema as watch_schema
 
     if schema:
@@ -87,10 +88,16 @@ def watch_command(
     )
     demo = not url and config is None
     if check:
+        from fgmclip.client.gateway.check import run_check
+
         if demo:
-            arguments = replace(arguments, urls=("the demo model, served here meanwhile",))
-        run_check(given, arguments, as_json=as_json, console=console)
-        raise typer.Exit
+            # Where it will listen is not known yet; nobody asks there.
+            arguments = replace(arguments, urls=("localhost:8001",))
+        settings = watch_settings(given, arguments)
+        code = run_check(
+            settings, demo=demo, passing=arguments.passing, as_json=as_json, console=console
+        )
+        raise typer.Exit(code)
     with ExitStack() as stack:
         if demo:
             arguments = replace(arguments, urls=(stack.enter_context(_demo_server()),))

@@ -143,7 +143,7 @@ def test_an_address_that_would_mean_another_host_is_refused(source: str, said: s
 )
 def test_a_login_that_cannot_be_is_refused(source: str, fields: dict[str, str], said: str) -> None:
     with pytest.raises(SourceError, match=said):
-        location(source, **fields)
+        location(source, ENVIRONMENT, **fields)
 
 
 def test_a_password_shows_in_no_text_however_it_is_written() -> None:
