@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import ssl
 import threading
 import time
@@ -21,6 +22,14 @@ from fgmclip.client.events.event import Event
 from fgmclip.client.gateway.address import with_login
 from fgmclip.client.gateway.settings import MqttSettings
 from fgmclip.client.sinks.errors import SinkUnavailableError
+from fgmclip.client.sinks.mqtt_claim import (
+    FIRST_YIELD_SECONDS,
+    LONGEST_YIELD_SECONDS,
+    SETTLE_SECONDS,
+    SHORT_SESSIONS,
+    Claim,
+    shared_id,
+)
 from fgmclip.client.sinks.mqtt_topics import (
     NONE,
     OFF,
@@ -47,6 +56,8 @@ MAX_OPEN = 1000
 
 MAX_FOUND = 50_000
 """Configs of earlier runs that are looked at."""
+
+_log = logging.getLogger(__name__)
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -81,6 +92,14 @@ class MqttSink:
         self._configs: dict[str, str] = {}
         self._found: dict[str, str] = {}
         self._states: dict[str, str] = {}
+        self._client_id = settings.client_id
+        self._claim = Claim.own()
+        self._claimed = False
+        self._cleans = False
+        self._rival: Claim | None = None
+        self._yields = 0
+        self._short = 0
+        self._began = 0.0
         self._open: dict[str, dict[str, str]] = {}
         self._client = Client(CallbackAPIVersion.VERSION2, settings.client_id)
         # A batch is bounded and goes as a whole.
@@ -168,6 +187,7 @@ class MqttSink:
             connected, self._connected = self._connected, False
             self._closed, self._cause = True, "closed"
         if connected:
+            self._retain(self._topics.claim, "")
             told = self._client.publish(self._topics.available, OFFLINE, qos=1, retain=True)
             with contextlib.suppress(RuntimeError):
                 told.wait_for_publish(LEAVE_SECONDS)
@@ -270,10 +290,13 @@ class MqttSink:
             client.drop_out_messages()
             self._session += 1
             self._connected = True
+            self._began = time.monotonic()
+            self._cleans, self._rival = False, None
+            # Whose claim the broker has comes before our own comes back.
+            client.subscribe(self._topics.claim)
+            self._retain(self._topics.claim, self._claim.to_json())
             self._retain(self._topics.available, ONLINE)
             self._tell()
-            if self._topics.all_configs is not None:
-                client.subscribe(self._topics.all_configs)
         self.on_connect()
 
     def _on_connect_fail(self, client: Client, _: Any) -> None:
@@ -292,10 +315,70 @@ class MqttSink:
         with self._lock:
             if self._connected:
                 self._cause = "lost the connection"
+                settled = time.monotonic() - self._began > SETTLE_SECONDS
+                self._short = 0 if settled else self._short + 1
+                if self._short >= SHORT_SESSIONS:
+                    self._cause += (
+                        f" {self._short} times just after it was made; another client may have the "
+                        f"client id {self._client_id!r}, give each gateway its own"
+                    )
             self._connected = False
 
+    def _on_claim(self, client: Client, payload: bytes) -> None:
+        """Find out whether another gateway has this client id, and who leaves it to whom."""
+        claim = Claim.read(payload)
+        if claim is None:
+            return
+        with self._lock:
+            if claim.instance == self._claim.instance:
+                if self._rival is None:
+                    self._settle(client)
+                elif not self._claimed or self._claim.gives_way_to(self._rival):
+                    # A claim that a killed gateway left, or one who went while we waited?
+                    later = threading.Timer(SETTLE_SECONDS, self._settled, (self._session,))
+                    later.daemon = True
+                    later.start()
+                self._claimed = True
+                return
+            self._rival = claim
+            if not self._claimed:
+                return
+            # Ours was there, so whoever wrote this one lives and takes the id from us.
+            shared = shared_id(self._client_id, claim)
+            if not self._claim.gives_way_to(claim):
+                _log.warning("sink mqtt: %s: %s", self._host, shared)
+                return
+            wait = min(LONGEST_YIELD_SECONDS, FIRST_YIELD_SECONDS * 2**self._yields)
+            self._yields += 1
+            self._connected = False
+            self._cause = shared
+            # It comes back and ends this connection; until then and for a while nothing is told.
+            client.reconnect_delay_set(wait, wait)
+
+    def _settled(self, session: int) -> None:
+        """Take what nobody has taken from us."""
+        with self._lock:
+            if self._closed or session != self._session or not self._client.is_connected():
+                return
+            waited, self._connected, self._yields = not self._connected, True, 0
+            self._client.reconnect_delay_set(*RECONNECT_SECONDS)
+            self._settle(self._client)
+            if waited:
+                self._tell()
+        if waited:
+            self.on_connect()
+
+    def _settle(self, client: Client) -> None:
+        """Begin to look after what earlier runs left: it is nobody else's."""
+        if not self._cleans and self._topics.all_configs is not None:
+            client.subscribe(self._topics.all_configs)
+        self._cleans = True
+
     def _on_message(self, client: Client, _: Any, message: MQTTMessage) -> None:
-        """Take a config that the broker has kept, perhaps of a camera that is gone."""
+        """Take a claim, or a config that the broker has kept, perhaps of a camera that is gone."""
+        if message.topic == self._topics.claim:
+            self._on_claim(client, bytes(message.payload))
+            return
         try:
             fields = json.loads(message.payload) if message.retain else None
         except ValueError:

@@ -71,6 +71,11 @@ class Topics:
         return f"{self.prefix}/available"
 
     @property
+    def claim(self) -> str:
+        """Which gateway has the client id; see `Claim`."""
+        return f"{self.prefix}/client"
+
+    @property
     def events(self) -> str:
         """Every message of every event."""
         return f"{self.prefix}/events"

@@ -132,6 +132,9 @@ class Watcher:
 
     def hear(self, client: Client, _: Any, message: MQTTMessage) -> None:
         payload = message.payload.decode()
+        if message.topic == "fgmclip/client":
+            # Whose client id it is comes and goes with the gateway.
+            return
         self.topics.append((message.topic, payload))
         if message.topic == "fgmclip/events":
             self.events.append(json.loads(payload))
