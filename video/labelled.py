@@ -138,6 +138,9 @@ def _from_csv(path: Path) -> list[LabelledVideo]:
     for row in rows:
         name, label = row.cells["path"], row.cells["label"]
         file = path.parent / named_path(name)
+        if "\\" in name and not file.is_file():
+            # As Windows writes it.
+            file = path.parent / named_path(name.replace("\\", "/"))
         if not name or not label:
             faults.append(f"line {row.line} has no path or no label; give both")
         elif not file.is_file():

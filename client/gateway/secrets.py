@@ -63,9 +63,11 @@ def secrets_of(address: str) -> set[str]:
             _name, colon, password = user.partition(":")
             found.add(password if colon else user)
         query = place.partition("?")[2]
-        found |= {pair.partition("=")[2] for pair in re.split("[&;#]", query)}
+        values = {pair.partition("=")[2] for pair in re.split("[&;#]", query)}
+        # `channel=101` is no secret, and would tear other numbers apart.
+        found |= {value for value in values if not value.isdecimal()}
     found |= {unquote(text) for text in found} | {unquote_plus(text) for text in found}
-    return {text for text in found if len(text) >= FEWEST_LETTERS and not text.isdecimal()}
+    return {text for text in found if len(text) >= FEWEST_LETTERS}
 
 
 class Secrets:

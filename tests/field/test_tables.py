@@ -42,6 +42,7 @@ def clips(tmp_path: Path) -> Path:
         MARK + "Path;Label;\r\njump/a.mp4;jump;\r\nkick/c.mp4;kick;\r\n;;\r\n",
         'path\tlabel\n"jump/a.mp4"\tjump\nkick/c.mp4\tkick\n',
         "sep=;\r\npath;label\r\njump/a.mp4;jump\r\nkick/c.mp4;kick\r\n",
+        "path;label\r\njump\\a.mp4;jump\r\nkick\\c.mp4;kick\r\n",
     ],
     ids=ascii,
 )

@@ -69,6 +69,12 @@ def labels_served() -> Iterator[str]:
         def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
             return service_pb2.ServerLiveResponse(live=True)
 
+        def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+            return service_pb2.ServerReadyResponse(ready=True)
+
+        def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+            return service_pb2.ModelReadyResponse(ready=True)
+
         def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
             config = model_config_pb2.ModelConfig(name=request.name)
             config.parameters[MANIFEST_PARAMETER].string_value = manifest.model_dump_json()
@@ -133,6 +139,19 @@ def test_a_class_that_no_model_has_is_refused_where_a_server_says_so(
     assert "events.classes: expected classes of the model, got 'jmup'; did you mean jump?" in said
     code, said = check(write("events: {classes: {jump: null}}", servers=servers), capsys)
     assert (code, said) == (0, "")
+
+
+def test_a_run_goes_on_without_a_class_that_no_model_has_and_says_so(
+    write: Write, capsys: pytest.CaptureFixture[str], labels_served: str
+) -> None:
+    servers = f'servers: {{urls: ["{labels_served}"]}}'
+    file = write("events: {classes: {jmup: null}}", servers=servers, source="none.mp4")
+    with pytest.raises(SystemExit) as ended:
+        main(["watch", "--config", str(file)])
+    assert ended.value.code == 1
+    assert "events.classes: expected classes of the model, got 'jmup'; did you mean jump?" in (
+        capsys.readouterr().err
+    )
 
 
 def test_an_unreachable_server_is_a_warning_as_the_run_would_wait(

@@ -44,6 +44,10 @@ def test_the_secrets_of_an_address_are_found_as_written_and_unescaped() -> None:
     assert found == {"p%40ss%20word", "p@ss word", "a%2Bb%2Bc", "a+b+c"}
 
 
+def test_a_password_of_digits_is_one_and_a_channel_is_none() -> None:
+    assert secrets_of("rtsp://admin:123456@h/live?channel=101") == {"123456"}
+
+
 def test_registered_secrets_go_wherever_they_stand() -> None:
     secrets = Secrets()
     secrets.add_address("rtsp://admin:hunter2@h/live")
