@@ -43,8 +43,6 @@ def run_command(command: Callable[[], int | None]) -> int:
         The exit code.
     """
     _open_standard_streams()
-    # ONNX Runtime keeps an identifier of the device, and what it counts, in the user's cache.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     before = sys.stdout, sys.stderr
     output = _Guarded(sys.stdout, tells=True)
     sys.stdout, sys.stderr = cast(TextIO, output), cast(TextIO, _Guarded(sys.stderr, tells=False))

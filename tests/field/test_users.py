@@ -63,6 +63,14 @@ def test_a_user_without_home_or_name_works_with_a_named_cache(open_folder: Path)
     assert [path.name for path in (open_folder / "cache").iterdir()] == ["fgmclip"]
 
 
+def test_a_runtime_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
+    script = "import fgmclip, onnxruntime"
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "ORT_"}
+    environment["XDG_CACHE_HOME"] = environment["HOME"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_user_without_home_is_told_what_to_set() -> None:
     done = as_nobody("kernels", "info")
     assert done.returncode == 1
