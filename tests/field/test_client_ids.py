@@ -47,7 +47,9 @@ def broker(tmp_path: Path) -> Iterator[int]:
     if MOSQUITTO is None:
         pytest.skip("no mosquitto on this machine")
     port, config = free_port(), tmp_path / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\npersistence false\nallow_anonymous true\n")
+    config.write_text(
+        f"listener {port} 127.0.0.1\npersistence false\nallow_anonymous true\n", encoding="utf-8"
+    )
     process = subprocess.Popen(
         [MOSQUITTO, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -222,7 +222,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     config = folder / "mosquitto.conf"
     config.write_text(
         f"listener {port} 127.0.0.1\npersistence false\nallow_anonymous false\n"
-        f"password_file {passwords}\nuser root\n"
+        f"password_file {passwords}\nuser root\n",
+        encoding="utf-8",
     )
     process = subprocess.Popen(
         [MOSQUITTO, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

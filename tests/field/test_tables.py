@@ -57,7 +57,7 @@ def test_a_table_of_excel_is_a_data_set(clips: Path, text: str) -> None:
 
 def test_all_faults_of_a_table_come_at_once_and_ten_are_named(clips: Path) -> None:
     lines = "".join(f"gone{number}.mp4;jump\n" for number in range(12))
-    (clips / "x.csv").write_text(f"path;label\njump/a.mp4;\n{lines}")
+    (clips / "x.csv").write_text(f"path;label\njump/a.mp4;\n{lines}", encoding="utf-8")
     with pytest.raises(DatasetError) as refused:
         read_dataset(clips / "x.csv")
     said = str(refused.value)
@@ -89,7 +89,8 @@ def test_excels_unicode_text_is_named_by_every_reader(clips: Path, small_spec: M
 
 def test_an_index_of_excel_lists_the_real_clips(clips: Path) -> None:
     (clips / "index.csv").write_text(
-        MARK + "file;dataset;label;group\njump/a.mp4;ut_interaction;hug;1\nx;other;;\n"
+        MARK + "file;dataset;label;group\njump/a.mp4;ut_interaction;hug;1\nx;other;;\n",
+        encoding="utf-8",
     )
     (video,) = read_ut_interaction(clips).videos
     assert (video.path, video.label, video.group) == (clips / "jump/a.mp4", "hug", "1")
@@ -99,9 +100,11 @@ def test_a_marked_spec_is_read_and_a_wrong_one_names_its_file(
     tmp_path: Path, small_spec: ModelSpec
 ) -> None:
     path = tmp_path / "spec.json"
-    path.write_text(MARK + small_spec.to_json().replace("\n", "\r\n"), newline="")
+    path.write_text(MARK + small_spec.to_json().replace("\n", "\r\n"), newline="", encoding="utf-8")
     assert spec_for(Dataset(()), spec_file=path) == small_spec
-    path.write_text(MARK + small_spec.to_json().replace('"name": "tiny"', '"nam": "tiny"'))
+    path.write_text(
+        MARK + small_spec.to_json().replace('"name": "tiny"', '"nam": "tiny"'), encoding="utf-8"
+    )
     with pytest.raises(SpecError, match=r"spec\.json: ModelSpec is not valid: name"):
         spec_for(Dataset(()), spec_file=path)
 
@@ -113,7 +116,7 @@ def test_a_marked_spec_beside_a_checkpoint_is_read(tmp_path: Path, small_spec: M
 
     model = build_model(small_spec, seed=0)
     torch.save(model.state_dict(), tmp_path / "m.pt")
-    (tmp_path / "m.json").write_text(MARK + small_spec.to_json())
+    (tmp_path / "m.json").write_text(MARK + small_spec.to_json(), encoding="utf-8")
     assert load_checkpoint(tmp_path / "m.pt").spec == small_spec
 
 

@@ -36,7 +36,7 @@ def write(tmp_path: Path) -> Write:
         if not any(line.startswith("outbox") for line in lines):
             text.append(f"outbox: {{path: '{tmp_path / 'outbox.sqlite'}'}}")
         file = tmp_path / "watch.yaml"
-        file.write_text("\n".join(text) + "\n")
+        file.write_text("\n".join(text) + "\n", encoding="utf-8")
         return file
 
     return write
@@ -213,7 +213,7 @@ def test_machines_get_errors_and_warnings(write: Write, capsys: pytest.CaptureFi
 
 def settings_of(tmp_path: Path, *lines: str) -> WatchSettings:
     file = tmp_path / "watch.yaml"
-    file.write_text("\n".join(lines) + "\n")
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return check_config(read_config(file), "watch.yaml", {})
 
 
