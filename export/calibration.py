@@ -22,7 +22,7 @@ from fgmclip.kernels.parameters import PreprocessParameters
 from fgmclip.kernels.preprocess import preprocess
 from fgmclip.serve.runtimes.proof import file_sha256
 from fgmclip.spec import ModelSpec
-from fgmclip.storage.atomic import writing
+from fgmclip.storage.atomic import ABANDONED_SECONDS, remove_temporaries, writing
 from fgmclip.storage.cache import cache_folder
 from fgmclip.video.decode import DECODING_VERSION
 from fgmclip.video.errors import VideoListError
@@ -140,7 +140,7 @@ def _generated(spec: ModelSpec, count: int, seed: int, report: Report) -> Clips:
                 )
             ]
             clips = _read(spec, samples, report)
-        _store(path, clips)
+        _store(path, clips, report)
     return clips
 
 
@@ -149,7 +149,7 @@ def _cached(spec: ModelSpec, videos: Sequence[LabelledVideo], report: Report) ->
     clips = _load(path)
     if clips is None:
         clips = _read(spec, videos, report)
-        _store(path, clips)
+        _store(path, clips, report)
     return clips
 
 
@@ -197,10 +197,15 @@ def _load(path: Path) -> Clips | None:
         return Clips(file["pixels"], motion, tuple(str(label) for label in file["labels"]))
 
 
-def _store(path: Path, clips: Clips) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _store(path: Path, clips: Clips, report: Report) -> None:
+    """Keep clips for the next export; this one has them, whether there is room or not."""
     arrays = {"pixels": clips.pixels, "labels": np.array(clips.labels)}
     if clips.motion is not None:
         arrays["motion"] = clips.motion
-    with writing(path) as stream:
-        np.savez(stream, **arrays)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_temporaries(path.parent, abandoned_seconds=ABANDONED_SECONDS)
+        with writing(path) as stream:
+            np.savez(stream, **arrays)
+    except OSError as error:
+        report(f"the clips are not kept: {error.filename or path}: {error.strerror or error}")

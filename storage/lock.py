@@ -32,7 +32,7 @@ def file_lock(path: Path, patience_seconds: float = 0.0) -> Iterator[None]:
         OSError: The file cannot be opened.
     """
     until = time.monotonic() + patience_seconds
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("wb") as file:
         while not _taken(file.fileno(), path):
             if time.monotonic() >= until:
                 raise LockedError(f"{path}: another process holds it; wait for it to end")

@@ -81,7 +81,8 @@ class OutboxFile:
             if "locked" in str(error):
                 raise OutboxInUseError(
                     f"{path}: another gateway has this outbox; end it, or give this one another "
-                    "outbox.path"
+                    "outbox.path (on a disk of this machine, if none has it: SQLite says the same "
+                    "of a network share without locks)"
                 ) from error
             raise OutboxError(f"{path}: cannot be used as the outbox: {error}") from error
         except BaseException:
