@@ -180,7 +180,7 @@ class Workbench:
             warnings=built.warnings,
             trtexec=trtexec_line(self.library.name, self.options, typed, engine, _shapes(graph)),
         )
-        _store(graph, built.data, report, new=found is None)
+        _store(graph, built.data, report)
         return report, False
 
     def _typed(self, given: onnx.ModelProto) -> tuple[onnx.ModelProto, float | None]:
@@ -272,11 +272,12 @@ def _finished(engine: Path, key: str) -> EngineReport | None:
     return report if whole else None
 
 
-def _store(graph: onnx.ModelProto, data: bytes, report: EngineReport, *, new: bool) -> None:
+def _store(graph: onnx.ModelProto, data: bytes, report: EngineReport) -> None:
     """Write an engine, its graph and its report; all of a new one, or nothing."""
     engine, typed = Path(report.engine), Path(report.graph)
     engine.parent.mkdir(parents=True, exist_ok=True)
     remove_temporaries(engine.parent, abandoned_seconds=ABANDONED_SECONDS)
+    new = [path for path in (typed, engine) if not path.exists()]
     try:
         with writing(typed) as stream:
             onnx.save(graph, stream)
@@ -284,9 +285,8 @@ def _store(graph: onnx.ModelProto, data: bytes, report: EngineReport, *, new: bo
         # The report last: an engine without one was not finished.
         write_text(report_file(engine), report.to_json())
     except BaseException:
-        if new:
-            for path in (typed, engine):
-                path.unlink(missing_ok=True)
-            with suppress(OSError):
-                engine.parent.rmdir()
+        for path in new:
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            engine.parent.rmdir()
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,20 @@ def test_clips_are_what_the_server_would_see(tiny: FgmClip, folder: Path) -> Non
     assert motion is not None
     np.testing.assert_array_equal(first.motion[0], motion)
     assert first.labels[0] == video.parent.name
+
+
+def test_clips_that_find_no_room_in_the_cache_are_used_all_the_same(
+    tiny: FgmClip, folder: Path, cache: Path
+) -> None:
+    limit, said = resource.getrlimit(resource.RLIMIT_FSIZE), list[str]()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        first, second = read_clips(tiny.spec, folder, count=9, report=said.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert len(first.pixels) == len(second.pixels) == 2
+    assert [line for line in said if "the clips are not kept" in line and "File too large" in line]
+    assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
 def test_clips_are_read_once(

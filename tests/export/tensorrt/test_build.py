@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,21 @@ def test_an_engine_is_built_once_and_again_when_it_is_damaged(
     assert engine.stat().st_size == again.engine_bytes == first.engine_bytes
     report_file(engine).write_text("{}", encoding="utf-8")
     assert not bench.build("motion_encoder", graphs["motion_encoder"], quiet)[1]
+
+
+def test_an_engine_that_finds_no_room_leaves_nothing(
+    noting_library: Library, product: Path, cache: Path
+) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The graph fits and its report does not.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, limit[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            Workbench(noting_library, FP16, None).build("product", product, quiet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert str(cache) in caught.value.filename
+    assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
 def test_a_cache_that_was_moved_is_told_where_it_is_now(
