@@ -153,6 +153,18 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def require_writable(path: Path) -> None:
+    """Refuse a file that cannot be written, before the work whose outcome it is to hold.
+
+    Raises:
+        OSError: It cannot be written; the error names it.
+    """
+    temporary = _temporary(path, path.parent)
+    with naming(path, instead=temporary):
+        temporary.touch()
+        temporary.unlink()
+
+
 @contextmanager
 def naming(path: Path, *, instead: Path | None = None) -> Iterator[None]:
     """Let each error of the file system name the file that was written: a full disk's names none.

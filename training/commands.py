@@ -11,7 +11,7 @@ from fgmclip.model.activation import computing_as, source_of
 from fgmclip.model.checkpoint import load_checkpoint, save_checkpoint
 from fgmclip.model.weights import read_weights
 from fgmclip.spec import AlignSpec, ModelSpec, SpecError, preset
-from fgmclip.storage.atomic import remove_temporaries
+from fgmclip.storage.atomic import remove_temporaries, require_writable
 from fgmclip.storage.text import read_text
 from fgmclip.training.dataset import Dataset, read_dataset, with_classes
 from fgmclip.training.errors import SettingsError
@@ -151,6 +151,7 @@ def train(
     for file in (files.checkpoint, files.state, files.log):
         # Nobody else writes them: a stopped run goes on here.
         remove_temporaries(file.parent, name=file.name)
+    require_writable(out)
     trained = train_model(
         spec,
         data,

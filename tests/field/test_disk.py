@@ -303,6 +303,20 @@ def test_training_onto_a_full_disk_leaves_nothing_and_goes_on_with_room(
     assert disk.names() == ["m.log.jsonl", "m.safetensors"]
 
 
+@pytest.mark.parametrize("disk", ["tmpfs"], indirect=True)
+def test_training_into_a_place_that_cannot_be_written_ends_before_it_begins(
+    disk: Disk, clips: Path, small_spec: ModelSpec, tmp_path: Path
+) -> None:
+    spec, out = tmp_path / "spec.json", disk.folder / "m.safetensors"
+    spec.write_text(small_spec.to_json(), encoding="utf-8")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk.folder)], check=True)
+    shop = Workshop(tmp_path / "cache", workers=0, progress=False)
+    with pytest.raises(OSError, match="Read-only file system") as caught:
+        train(clips, out, workshop=shop, settings=TrainSettings(epochs=1), spec_file=spec)
+    assert caught.value.filename == str(out)
+    assert not shop.cache.exists()
+
+
 def test_a_cache_of_rows_on_a_full_disk_keeps_whole_videos_alone(
     disk: Disk, clips: Path, small_spec: ModelSpec
 ) -> None:
