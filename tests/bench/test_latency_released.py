@@ -69,7 +69,7 @@ class Exports:
         self.asked.append((target, precision))
         if precision in self.refused:
             raise GateError(f"{precision} is slower")
-        made.mkdir()
+        made.mkdir(exist_ok=True)
         (made / "precision").write_text(precision, encoding="utf-8")
 
 
