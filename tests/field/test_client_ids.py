@@ -76,8 +76,11 @@ def watched(port: int) -> Iterator[dict[str, str]]:
         else:
             retained.pop(message.topic, None)
 
+    def subscribe(*_: Any) -> None:
+        client.subscribe("#")
+
     client.on_message = hear
-    client.on_connect = lambda *_: client.subscribe("#")
+    client.on_connect = subscribe
     client.connect("127.0.0.1", port)
     client.loop_start()
     try:
