@@ -18,7 +18,7 @@ from fgmclip.client.errors import ClientError, OverloadedError
 
 CANCELS_SINCE = (2, 60)
 """Triton 25.08: the first version whose requests may be cancelled. The last of the fixes above was
-merged in June 2025."""
+merged in May 2025."""
 
 MOST = 4
 """Requests whose time ran out that one connection leaves to a server; no other is sent before. More
