@@ -12,6 +12,7 @@ import atexit
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from fgmclip.client.errors import ClientError, OverloadedError
@@ -151,6 +152,7 @@ class PendingCalls:
 def _wait_for_answers() -> None:
     """Keep a program that ends from cutting off what its servers still work at."""
     deadline = time.monotonic() + EXIT_SECONDS
-    with _changed:
+    # Ctrl-C once more: whoever is at the keyboard knows better.
+    with suppress(KeyboardInterrupt), _changed:
         while _busy and _changed.wait(deadline - time.monotonic()):
             pass
