@@ -33,11 +33,24 @@ from fgmclip.client.timeouts import Timeouts
 WRITE_BUFFER_BYTES = 16 * 2**20
 """What gRPC may hold ready for the network: by its own default 64 kB."""
 
+KEEPALIVE_SECONDS = 20.0
+"""A connection that has brought nothing for so long, while an answer is due, is asked for a sign.
+
+Three of them in a row would be taken for an attack (Triton allows one in five minutes, and two
+more); gRPC sends two at most.
+"""
+
+DEAD_SECONDS = 10.0
+"""A connection that gives no sign for so long is dead, and the next request makes another."""
+
 _OVERLOADED = ("Exceeds maximum queue size", "Request timeout expired")
 """Triton's words for a request that a full queue refused, or that waited there for too long."""
 
 _DEAD_STEP = "is not healthy"
 """Triton's words for a step of the Python backend whose process is gone."""
+
+_TOO_LARGE = "larger than max"
+"""gRPC's words for a message beyond a limit of its receiver, by its own default 4 MB."""
 
 INFER_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 """Full name of the call that carries tensors."""
@@ -242,6 +255,12 @@ def translated(error: Any, url: str, timeout_seconds: float, model: str) -> Clie
         )
     if code is status.NOT_FOUND:
         return ModelNotFoundError(f"{url} does not serve {model}: {said}")
+    if code is status.RESOURCE_EXHAUSTED and _TOO_LARGE in said:
+        return RefusedError(
+            f"{url}: a proxy or server there takes no request as large as that of {model}: {said}; "
+            "raise its limit of a message (Triton's own is 2 GB), or send smaller frames, as "
+            "StreamClient and 'fgmclip classify' do"
+        )
     if code in (status.INVALID_ARGUMENT, status.OUT_OF_RANGE, status.RESOURCE_EXHAUSTED):
         return RefusedError(f"{url} refused the input of {model}: {said}")
     if code is status.UNIMPLEMENTED:
@@ -290,6 +309,12 @@ def channel_options(url: str) -> list[tuple[str, int | str]]:
         ("grpc.http2.write_buffer_size", WRITE_BUFFER_BYTES),
         # gRPC waits up to two minutes before it looks for a server that was restarted.
         ("grpc.max_reconnect_backoff_ms", 2000),
+        # A router or firewall that has forgotten a connection swallows all that comes on it; by
+        # gRPC's own defaults it would be used for ever.
+        ("grpc.keepalive_time_ms", round(KEEPALIVE_SECONDS * 1000)),
+        ("grpc.keepalive_timeout_ms", round(DEAD_SECONDS * 1000)),
+        # The same for what gRPC sends to measure the network: no other sign is asked for meanwhile.
+        ("grpc.http2.ping_timeout_ms", round(DEAD_SECONDS * 1000)),
     ]
     if is_own_host(host_of(url)):
         # gRPC obeys http_proxy even for this machine.

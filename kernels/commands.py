@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.table import Table
 
+from fgmclip.command import make_console
 from fgmclip.kernels import native
 from fgmclip.kernels.cuda.abi import KERNELS
 from fgmclip.kernels.cuda.binary import FatBinary, find_binary
@@ -70,7 +71,7 @@ def run_build(
         binary = build_binary(nvcc=compiler, out=out, progress=progress)
     except BuildError as error:
         if error.log:
-            Console(stderr=True).print(
+            make_console(stderr=True).print(
                 error.log.rstrip(), markup=False, highlight=False, soft_wrap=True
             )
         raise KernelBuildError(str(error)) from error

@@ -70,6 +70,14 @@ def one_line(text: str) -> str:
     )
 
 
+def without_controls(text: str) -> str:
+    """Return `text` with everything escaped that is not printable, but for line breaks.
+
+    A name may hold escape sequences, which a terminal would obey.
+    """
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 def open_text(path: Path) -> TextIO:
     """Open a text file to be read line by line, however long it is, as `read_text` reads it.
 

@@ -70,8 +70,14 @@ def with_classes(spec: ModelSpec, labels: Sequence[str]) -> ModelSpec:
     """Return the spec with these labels as its classes, known descriptions kept.
 
     Raises:
+        DatasetError: There is but one label.
         SpecError: The labels do not make classes, or a text head would lack descriptions.
     """
+    if len(labels) < 2:
+        raise DatasetError(
+            f"expected videos of at least two labels, got one: {', '.join(labels)}; add videos of "
+            "whatever else can be seen"
+        )
     known = {item.name: item for item in spec.classes}
     return spec.replace(classes=tuple(known.get(name, ClassSpec.of(name=name)) for name in labels))
 

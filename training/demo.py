@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
-from fgmclip.command import run_command
+from fgmclip.command import make_console, run_command
 from fgmclip.spec import preset
 from fgmclip.spec.presets import DEMO_ACTIONS
 from fgmclip.training.augment import Augmentation
@@ -108,7 +107,7 @@ def make_demo(
     seconds = {"generate": generated, **trained.seconds, "all": time.monotonic() - begun}
     fresh = _generated(work, per_class=held_out, seed=HELD_OUT_SEED)
     evaluation = evaluate_model(trained.model, fresh, workshop)
-    Console().print(evaluation.to_table())
+    make_console().print(evaluation.to_table())
     return {
         "seconds": seconds,
         "cpu_seconds_of_this_process": time.process_time() - cpu,
@@ -135,7 +134,7 @@ def main(
     )
     out.with_suffix(".figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     del figures["evaluation"]
-    Console().print_json(json.dumps(figures))
+    make_console().print_json(json.dumps(figures))
 
 
 if __name__ == "__main__":

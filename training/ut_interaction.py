@@ -14,9 +14,8 @@ from typing import Annotated
 import torch
 import torchvision  # type: ignore[import-untyped]
 import typer
-from rich.console import Console
 
-from fgmclip.command import run_command
+from fgmclip.command import make_console, run_command
 from fgmclip.model.weights import read_weights
 from fgmclip.spec import (
     AlignSpec,
@@ -148,7 +147,7 @@ def main(
         ),
         out=out,
     )
-    console = Console()
+    console = make_console()
     console.print(result.total.to_table())
     console.print(
         f"held-out groups: {result.total.top1:.1%}; flow histogram on the same folds: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,11 +54,12 @@ def read_labelled(path: Path) -> list[LabelledVideo]:
     A CSV, as `fgmclip.storage.table.read_table` takes it, has the columns `path` (relative to the
     CSV's folder, or absolute), `label` and optionally `group`; others are ignored. A folder holds
     DIR/CLASS/FILE; hidden files, and those that operating systems leave, are passed over. Without
-    a group each video is its own.
+    a group each video is its own. A line may stand twice, so that its video counts twice.
 
     Raises:
-        VideoListError: Nothing is there, a column or a file is missing, a folder holds what is no
-            video, or it is empty; one error names up to `MOST_NAMED` faults.
+        VideoListError: Nothing is there, a column or a file is missing, a file has two labels or
+            two groups, a folder holds what is no video, or it is empty; one error names up to
+            `MOST_NAMED` faults.
     """
     if path.is_dir():
         videos = _from_folder(path)
@@ -135,6 +137,7 @@ def _from_csv(path: Path) -> list[LabelledVideo]:
         raise VideoListError(str(error)) from error
     videos = []
     faults = []
+    known: dict[str, tuple[int, LabelledVideo]] = {}
     for row in rows:
         name, label = row.cells["path"], row.cells["label"]
         file = path.parent / named_path(name)
@@ -146,7 +149,16 @@ def _from_csv(path: Path) -> list[LabelledVideo]:
         elif not file.is_file():
             faults.append(f"line {row.line} names {one_line(str(file))}, which is not a file")
         else:
-            videos.append(LabelledVideo(file, label, row.cells.get("group") or name))
+            video = LabelledVideo(file, label, row.cells.get("group") or name)
+            line, before = known.setdefault(os.path.realpath(file), (row.line, video))
+            if (video.label, video.group) != (before.label, before.group):
+                # In two groups a file would be trained on and held out as well.
+                what = "label" if video.label != before.label else "group"
+                faults.append(
+                    f"line {row.line} gives {one_line(name)} another {what} than line {line}; name "
+                    "each video once"
+                )
+            videos.append(video)
     if faults:
         raise VideoListError(f"{path}: {listed(faults)}")
     return videos

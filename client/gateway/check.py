@@ -21,6 +21,7 @@ from fgmclip.client.gateway.settings import WatchSettings
 from fgmclip.client.gateway.sources import Source, find_recordings
 from fgmclip.client.timeouts import Timeouts
 from fgmclip.client.web.errors import PageTakenError
+from fgmclip.command import make_console
 
 ASK_SECONDS = 3.0
 """How long a server may take to tell its manifest."""
@@ -176,7 +177,7 @@ def _print(
 
 
 def _tell(kind: str, style: str, texts: Iterable[str]) -> None:
-    stderr = Console(stderr=True)
+    stderr = make_console(stderr=True)
     for text in texts:
         line = f"{kind}: {text}"
         stderr.print(line, style=style, highlight=False, markup=False, soft_wrap=True)

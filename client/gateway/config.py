@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from fgmclip.storage.errors import TextError
 from fgmclip.storage.text import read_text
 
 _ADDRESS_FIELDS = frozenset({"source", "url"})
+MOST_VALUES = 100_000
+"""What a file may hold, its aliases written out: nine lines of them could say millions."""
+
 _SECRET_FIELDS = _ADDRESS_FIELDS | {"password", "secret"}
 
 
@@ -39,13 +43,15 @@ def read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: expected a readable text file, got: {error}") from error
     try:
-        fields = yaml.load(text, Loader=_PlainTexts)
+        fields = _load(text)
     except yaml.YAMLError as error:
         # Its message quotes the lines around the place, which may hold a password.
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
         problem = redact(str(getattr(error, "problem", None) or "it cannot be read"))
         raise ConfigError(f"{path}: expected YAML, got a fault{where}: {problem}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: expected a few levels of fields, got too many") from error
     if not isinstance(fields, dict):
         raise ConfigError(
             f"{path}: expected a mapping with servers and cameras, got "
@@ -108,6 +114,39 @@ def hide_secrets(settings: WatchSettings, secrets: Secrets) -> None:
     for field in fields:
         if field is not None:
             secrets.add(field.get_secret_value())
+
+
+def _load(text: str) -> Any:
+    loader = _PlainTexts(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _values_in(node, {}) > MOST_VALUES:
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"its aliases make more than {MOST_VALUES} values, or hold themselves; write out "
+                "what they repeat",
+                node.start_mark,
+            )
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _values_in(node: yaml.Node, known: dict[int, float]) -> float:
+    """Count values as if every alias were written out, each node once."""
+    if id(node) not in known:
+        # What a node that holds itself counts on the way.
+        known[id(node)] = math.inf
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        elif isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_values_in(part, known) for part in parts)
+    return known[id(node)]
 
 
 class _PlainTexts(yaml.SafeLoader):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import h11
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,7 +14,7 @@ MOST_CONNECTIONS = 64
 """Beyond these a connection is closed at once: files of the gateway are for its cameras."""
 
 SILENT_SECONDS = 10.0
-"""A connection that asks for nothing in this time is closed."""
+"""A connection that asks for nothing in this time, or not to the end of it, is closed."""
 
 STUCK_SECONDS = 10.0
 """A client that reads nothing for so long, while something waits for it, is cut off."""
@@ -74,6 +75,7 @@ class BoundedProtocol(H11Protocol):
     """HTTP for at most `MOST_CONNECTIONS` clients, none of which can hold anything up."""
 
     _stuck: asyncio.TimerHandle | None = None
+    _unfinished: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or close it if there are too many."""
@@ -85,6 +87,14 @@ class BoundedProtocol(H11Protocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             SILENT_SECONDS, self.timeout_keep_alive_handler
         )
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request; all of it has to come in time, however it is dealt out."""
+        super().data_received(data)
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._forget_unfinished()
+        elif self._unfinished is None:
+            self._unfinished = self.loop.call_later(SILENT_SECONDS, self.transport.abort)
 
     def pause_writing(self) -> None:
         """Wait for a client that does not read, but not for ever."""
@@ -100,6 +110,7 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Clear up."""
         self._forget_stuck()
+        self._forget_unfinished()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
@@ -107,3 +118,8 @@ class BoundedProtocol(H11Protocol):
         if self._stuck is not None:
             self._stuck.cancel()
             self._stuck = None
+
+    def _forget_unfinished(self) -> None:
+        if self._unfinished is not None:
+            self._unfinished.cancel()
+            self._unfinished = None

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
 
 import typer
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -22,6 +21,8 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+
+from fgmclip.command import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +86,7 @@ def build_command(
     from fgmclip.export.tensorrt.sms import parse_sms
     from fgmclip.serve.runtimes.libraries import LIBRARIES
 
-    console = Console()
+    console = make_console()
     sms = parse_sms(sm)
     with _progress() as bar:
         if source.is_file():
@@ -153,7 +154,7 @@ def view_command(
     if as_json:
         print(json.dumps([step.to_json() for step in steps], indent=2))
         return
-    console = Console()
+    console = make_console()
     for step in steps:
         console.print(step.line, soft_wrap=True, highlight=False, markup=False)
 
@@ -178,5 +179,5 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.fields[phase]}"),
     )
-    stderr = Console(stderr=True)
+    stderr = make_console(stderr=True)
     return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from fgmclip import __version__
 from fgmclip.cli_watch import watch_command
-from fgmclip.command import run_command
+from fgmclip.command import make_console, run_command
 from fgmclip.export.tensorrt.commands import engine_app
+from fgmclip.storage.text import one_line
 
 # typer reads these annotations at run time and Python 3.10 is supported: Optional, not `| None`.
 # ruff: noqa: UP045
@@ -38,7 +38,7 @@ app.add_typer(kernels_app, name="kernels")
 app.add_typer(engine_app, name="engine")
 app.command("watch")(watch_command)
 
-console = Console()
+console = make_console()
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 RepositoryPath = Annotated[Path, typer.Argument(help="Repository directory.", metavar="DIR")]
@@ -265,7 +265,7 @@ def describe_command(
 
     # Counts need the shape of the weights, not their values.
     seed = 0 if source in PRESETS else None
-    with Console(stderr=True).status("counting"):
+    with make_console(stderr=True).status("counting"):
         description = describe(open_model(source, random_weights=seed, say=_tell))
     if as_json:
         print(description.to_json())
@@ -311,7 +311,9 @@ def lint_command(repository: RepositoryPath, as_json: AsJson = False) -> None:
     from fgmclip.export.commands import run_lint
 
     if not repository.is_dir():
-        raise typer.BadParameter(f"expected a directory, got {repository}", param_hint="DIR")
+        raise typer.BadParameter(
+            f"expected a directory, got {one_line(str(repository))}", param_hint="DIR"
+        )
     with _progress() as bar:
         task = bar.add_task("hash", total=None)
         code = run_lint(
@@ -356,27 +358,27 @@ def info_command(as_json: AsJson = False) -> None:
     """Print registers, spills, shared memory, occupancy and bytes moved of each kernel."""
     from fgmclip.kernels.commands import run_info
 
-    with Console(stderr=True).status("") as status:
+    with make_console(stderr=True).status("") as status:
         run_info(as_json=as_json, console=console, report=lambda stage: status.update(stage))
 
 
 def _progress() -> Progress:
     """Return a progress bar on stderr, so that stdout stays for machines."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    stderr = Console(stderr=True)
+    stderr = make_console(stderr=True)
     return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
 
 
 def _tell(line: str) -> None:
     """Print a line for people on stderr, so that stdout stays for machines."""
-    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+    make_console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _demo_repository() -> Path:
     """Return a repository of the shipped demo, exported once for each version of its checkpoint."""
     from fgmclip.export.demo import demo_repository
 
-    with Console(stderr=True).status("preparing the demo model"):
+    with make_console(stderr=True).status("preparing the demo model"):
         return demo_repository()
 
 

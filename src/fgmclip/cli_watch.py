@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
+
+from fgmclip.command import make_console
 
 # typer reads these annotations at run time and Python 3.10 is supported: Optional, not `| None`.
 # ruff: noqa: UP045
@@ -75,7 +76,7 @@ def watch_command(
         raise typer.Exit
     if log_format not in ("text", "json"):
         raise typer.BadParameter(f"expected text or json, got {log_format!r}", param_hint="FORMAT")
-    console = Console()
+    console = make_console()
     given = tuple(sources or ())
     arguments = WatchArguments(
         config=config,
@@ -117,7 +118,7 @@ def _demo_server() -> Iterator[str]:
     from fgmclip.export.demo import demo_repository
     from fgmclip.serve import EmbeddedServer
 
-    with Console(stderr=True).status("preparing the demo model"):
+    with make_console(stderr=True).status("preparing the demo model"):
         repository = demo_repository()
     with EmbeddedServer(repository) as server:
         yield server.url

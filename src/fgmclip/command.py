@@ -9,15 +9,22 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO, cast
 
-from rich.console import Console
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    ConsoleRenderable,
+    RenderableType,
+    RenderHook,
+)
+from rich.segment import Segment
 
 from fgmclip.extras import missing_library
 from fgmclip.spec.errors import FgmclipError
 from fgmclip.storage.explain import explain
-from fgmclip.storage.text import one_line
+from fgmclip.storage.text import one_line, without_controls
 
 TRACEBACK_VARIABLE = "FGMCLIP_TRACEBACK"
 
@@ -57,6 +64,33 @@ def run_command(command: Callable[[], int | None]) -> int:
         sys.stdout, sys.stderr = before
 
 
+def make_console(*, stderr: bool = False) -> Console:
+    """Return where a command prints: escape sequences in names and texts are shown, not obeyed.
+
+    Args:
+        stderr: Whether to print to standard error.
+    """
+    console = Console(stderr=stderr)
+    console.push_render_hook(_ControlsShown())
+    return console
+
+
+class _ControlsShown(RenderHook):
+    """Escapes what a text brings; what rich adds for colours and cursor stays."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Shown(each) for each in renderables]
+
+
+class _Shown:
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for text, style, control in console.render(self._content, options):
+            yield Segment(text if control else without_controls(text), style, control)
+
+
 def _outcome(command: Callable[[], int | None]) -> int:
     try:
         return command() or 0
@@ -88,7 +122,7 @@ def _say(message: str) -> None:
     """Print the one line, after the traceback where it was asked for."""
     if os.environ.get(TRACEBACK_VARIABLE) and sys.exc_info()[0] is not None:
         traceback.print_exc()
-    Console(stderr=True).print(
+    make_console(stderr=True).print(
         f"error: {message}", style="red", highlight=False, markup=False, soft_wrap=True
     )
 
