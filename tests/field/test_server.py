@@ -225,7 +225,7 @@ def test_serve_answers_what_it_accepted_before_sigterm(repository: Path) -> None
     [
         "a space; touch pwned & x|y",
         "-x$(touch${IFS}pwned)`touch pwned`",
-        "it's \"quoted\" back\\slash *?[x]{y}~!#%^(",
+        'it\'s "quoted" back\\slash *?[x]{y}~!#%^(',
         "üñï 名前",
         os.fsdecode(b"line\nbreak latin-\xfc"),
     ],
