@@ -39,6 +39,7 @@ from fgmclip.bench.rig import triton as served
 from fgmclip.bench.rtsp_camera import free_port
 from fgmclip.client import ActionClient, ClientError, StreamClient, StreamDecision, Timeouts
 from fgmclip.client.endpoints.pool import EndpointPool
+from fgmclip.command import run_command
 from fgmclip.export.demo import demo_repository
 
 BACK_SECONDS = 15.0
@@ -443,4 +444,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

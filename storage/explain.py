@@ -79,6 +79,8 @@ def explain(error: OSError) -> str:
     said = error.strerror or str(error) or type(error).__name__
     if _NO_TEMPORARY in said:
         return one_line(f"{said}; set TMPDIR to a folder that this user can write")
+    if error.errno == errno.ENOENT and error.filename is None and _nowhere():
+        return one_line(f"working directory: {said}; it was removed, change to one that exists")
     names = [_name(name) for name in (error.filename, error.filename2) if name is not None]
     where = f"{' -> '.join(names)}: " if names else ""
     return one_line(f"{where}{said}; {_remedy(error)}")
@@ -95,6 +97,15 @@ def _remedy(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return _ADDRESS
     return _REMEDIES.get(error.errno or 0, "see the system's log")
+
+
+def _nowhere() -> bool:
+    """Return whether the working directory has been removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _name(name: object) -> str:

@@ -137,3 +137,36 @@ def test_what_a_terminal_cannot_show_is_escaped(text: str, encoding: str, expect
     assert done.returncode == 7
     assert done.stdout == expected + b"\n"
     assert done.stderr == expected + b"\n"
+
+
+ODD_PLACES = """
+import os, subprocess, sys, tempfile
+from fgmclip.command import run_command
+
+def command():
+    subprocess.run([sys.executable, "-c", "import json"], check=True)
+    subprocess.run([sys.executable, "-m", "json.tool", os.devnull], check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(os.path.join(folder, "mine"))
+        assert os.stat(os.path.join(folder, "mine")).st_mode & 0o700 == 0o700
+
+sys.exit(run_command(command))
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="PYTHONSAFEPATH is of Python 3.11")
+def test_processes_of_ours_import_nothing_of_the_working_directory(tmp_path: Path) -> None:
+    evil = "import pathlib; pathlib.Path('pwned').touch()"
+    (tmp_path / "json.py").write_text(evil, encoding="utf-8")
+    script = tmp_path / "scripts" / "odd.py"
+    script.parent.mkdir()
+    script.write_text(ODD_PLACES, encoding="utf-8")
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_no_umask_takes_our_own_rights() -> None:
+    command = ["sh", "-c", 'umask 777; exec "$@"', "sh", sys.executable, "-c", ODD_PLACES]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr

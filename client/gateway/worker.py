@@ -37,6 +37,7 @@ from fgmclip.client.gateway.worker_main import (
     run_worker,
 )
 from fgmclip.spec import ModelSpec
+from fgmclip.storage.explain import explain
 from fgmclip.storage.text import one_line
 
 ANSWER_SECONDS = 15.0
@@ -147,7 +148,9 @@ class CameraWorker:
                 return Waiting(self._counts)
             try:
                 self._launch()
-            except (OSError, EOFError) as error:
+            except OSError as error:
+                return self._crashed(f"no process can be started: {explain(error)}")
+            except EOFError as error:
                 return self._crashed(f"no process can be started: {one_line(str(error))}")
         reply = self._ask(min(wait_seconds, LONGEST_WAIT_SECONDS))
         if isinstance(reply, str):

@@ -270,8 +270,14 @@ def _ask(path: Path, option: str) -> str:
         done = subprocess.run(
             [path, option], capture_output=True, check=True, encoding="utf-8", errors="replace"
         )
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise BuildError(f"{path} {option}: expected an answer, got {error}") from error
+    except subprocess.CalledProcessError as error:
+        raise BuildError(
+            f"{path} {option}: expected an answer, got exit code {error.returncode}; name another "
+            "by --nvcc, or install the CUDA toolkit again",
+            log=error.stderr,
+        ) from error
+    except OSError as error:
+        raise BuildError(f"{path} {option}: expected an answer, got {explain(error)}") from error
     return done.stdout
 
 

@@ -50,6 +50,9 @@ def run_command(command: Callable[[], int | None]) -> int:
         The exit code.
     """
     _open_standard_streams()
+    _keep_own_rights()
+    # Processes that are started by `-m` or `-c` would import a json.py of the working directory.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     before = sys.stdout, sys.stderr
     output = _Guarded(sys.stdout, tells=True)
     sys.stdout, sys.stderr = cast(TextIO, output), cast(TextIO, _Guarded(sys.stderr, tells=False))
@@ -125,6 +128,12 @@ def _say(message: str) -> None:
     make_console(stderr=True).print(
         f"error: {message}", style="red", highlight=False, markup=False, soft_wrap=True
     )
+
+
+def _keep_own_rights() -> None:
+    """Let this user use what is written, whatever the umask takes from the others."""
+    mask = os.umask(0o077)
+    os.umask(mask & ~0o700)
 
 
 def _open_standard_streams() -> None:

@@ -87,3 +87,15 @@ def test_a_missing_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(FileNotFoundError) as caught:
         tempfile.gettempdir()
     assert "set TMPDIR to a folder" in explain(caught.value)
+
+
+def test_a_removed_working_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(FileNotFoundError) as raised:
+        os.getcwd()
+    assert explain(raised.value).startswith("working directory: No such file or directory; ")
