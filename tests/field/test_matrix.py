@@ -7,7 +7,7 @@ it would without. It leaves nothing half written, and nothing outside its own fo
 checkout and what is installed are listed before and after.
 
 A part of the cells runs by default: every condition and every command at least once. All of them,
-among them exports, training and a real server, run with `FGMCLIP_FIELD_FULL=1` (half an hour and more):
+among them exports, training and a real server, run with `FGMCLIP_FIELD_FULL=1` (over half an hour):
 
     FGMCLIP_FIELD_FULL=1 python -m pytest tests/field/test_matrix.py
 """
@@ -311,11 +311,11 @@ ROWS: dict[str, Row] = {
     ),
     "watch served": Row(
         lambda s: ["watch", "--url", s.material.url, "--events", s.out(".jsonl"), "--",
-                   s.given("video")], 0, heavy=True
+                   s.given("video")], 0, heavy=True, lists=True
     ),
     "annotate": Row(
         lambda s: ["watch", "--url", s.material.url, "--annotate", s.out_folder(), "--",
-                   s.given("video")], 0, heavy=True
+                   s.given("video")], 0, heavy=True, lists=True
     ),
     **{
         f"bench {name}": Row(
