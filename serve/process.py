@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -70,7 +71,7 @@ class Installation:
             repository,
             directory,
             tuple(binary.arguments(directory)),
-            MEMORY | binary.environment(),
+            MEMORY | binary.environment() | _absolute_places(),
             grpc_port,
             metrics_port,
             key,
@@ -123,10 +124,18 @@ class Installation:
                 bufsize=0,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # Python stubs import from where they start; not from where the user happens to be.
+                cwd=self.directory,
                 env=self.environment,
                 start_new_session=True,
             )
         return TritonProcess(self, process, since)
+
+
+def _absolute_places() -> dict[str, str]:
+    """Return the folders that variables name, as seen from the server's own."""
+    names = ("FGMCLIP_ENGINES", "FGMCLIP_CUDA_CACHE", "TMPDIR")
+    return {name: os.path.abspath(os.environ[name]) for name in names if os.environ.get(name)}
 
 
 class TritonProcess:
