@@ -126,7 +126,7 @@ class Server:
                 words = child.cmdline()
             except psutil.Error:
                 continue
-            if words and words[0].endswith("triton_python_backend_stub"):
+            if len(words) > 1 and words[0].endswith("triton_python_backend_stub"):
                 found[Path(words[1]).parent.parent.name] = child.pid
         return found
 
