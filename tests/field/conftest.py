@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fgmclip.client.events.event import Event, event_id
 from fgmclip.serve import ServeError, find_tritonserver
 
 _STEP = """
@@ -72,6 +73,24 @@ def publish() -> Publish:
         temporary.replace(ensemble / "config.pbtxt")
 
     return write
+
+
+@pytest.fixture(scope="session")
+def event() -> Event:
+    """An open event."""
+    return Event(
+        id=event_id("door", None, "hug", 1, "wall", "m"),
+        camera="door",
+        track=None,
+        label="hug",
+        start=1.0,
+        end=None,
+        peak=0.9,
+        peak_time=1.5,
+        state="open",
+        clock="wall",
+        model_tag="m",
+    )
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from pydantic import SecretStr
 
 from fgmclip.bench.rtsp_camera import free_port
-from fgmclip.client.events.event import Event, event_id
+from fgmclip.client.events.event import Event
 from fgmclip.client.gateway.settings import MqttSettings
 from fgmclip.client.sinks import mqtt
 from fgmclip.client.sinks.errors import SinkUnavailableError
@@ -26,20 +26,6 @@ from fgmclip.client.sinks.mqtt import MqttSink
 from fgmclip.client.sinks.mqtt_claim import Claim
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-
-EVENT = Event(
-    id=event_id("door", None, "hug", 1, "wall", "m"),
-    camera="door",
-    track=None,
-    label="hug",
-    start=1.0,
-    end=None,
-    peak=0.9,
-    peak_time=1.5,
-    state="open",
-    clock="wall",
-    model_tag="m",
-)
 
 
 @pytest.fixture
@@ -97,9 +83,9 @@ def gateway(port: int, *cameras: str) -> MqttSink:
     return sink
 
 
-def delivers(sink: MqttSink) -> str:
+def delivers(sink: MqttSink, event: Event) -> str:
     try:
-        sink.deliver([EVENT])
+        sink.deliver([event])
     except SinkUnavailableError as error:
         return str(error)
     return ""
@@ -118,25 +104,28 @@ def discovered(retained: dict[str, str], camera: str) -> bool:
 
 
 def test_the_younger_of_two_with_one_id_waits_until_the_elder_has_gone(
-    broker: int, monkeypatch: pytest.MonkeyPatch
+    broker: int, monkeypatch: pytest.MonkeyPatch, event: Event
 ) -> None:
     monkeypatch.setattr(mqtt, "FIRST_YIELD_SECONDS", 2)
     monkeypatch.setattr(mqtt, "SETTLE_SECONDS", 2.0)
     with watched(broker) as retained:
         elder = gateway(broker, "door")
-        until(lambda: delivers(elder) == "", "the first gateway's delivery")
+        until(lambda: delivers(elder, event) == "", "the first gateway's delivery")
         younger = gateway(broker, "yard")
         try:
-            until(lambda: "is used by the gateway on" in delivers(younger), "the second to notice")
-            said = delivers(younger)
+            until(
+                lambda: "is used by the gateway on" in delivers(younger, event),
+                "the second to notice",
+            )
+            said = delivers(younger, event)
             assert said.startswith("127.0.0.1: client id 'fgmclip' is used by the gateway on ")
             assert repr(socket.gethostname()) in said
             assert said.endswith("give each gateway its own sinks.mqtt.client_id and prefix")
-            until(lambda: delivers(elder) == "", "the first gateway's delivery")
+            until(lambda: delivers(elder, event) == "", "the first gateway's delivery")
             assert discovered(retained, "door")
             assert discovered(retained, "yard")
             elder.close()
-            until(lambda: delivers(younger) == "", "the second to take over")
+            until(lambda: delivers(younger, event) == "", "the second to take over")
             assert discovered(retained, "yard")
         finally:
             elder.close()
@@ -145,7 +134,7 @@ def test_the_younger_of_two_with_one_id_waits_until_the_elder_has_gone(
 
 
 def test_what_a_killed_gateway_left_is_removed_once_nobody_takes_the_id_back(
-    broker: int, monkeypatch: pytest.MonkeyPatch
+    broker: int, monkeypatch: pytest.MonkeyPatch, event: Event
 ) -> None:
     monkeypatch.setattr(mqtt, "SETTLE_SECONDS", 1.0)
     killed = Claim("0" * 16, "elsewhere", 7, time.time() - 60)
@@ -163,7 +152,7 @@ def test_what_a_killed_gateway_left_is_removed_once_nobody_takes_the_id_back(
         client.loop_stop()
         sink = gateway(broker, "door")
         try:
-            until(lambda: delivers(sink) == "", "a delivery at once")
+            until(lambda: delivers(sink, event) == "", "a delivery at once")
             until(lambda: discovered(retained, "door"), "its own discovery")
             assert stale in retained
             until(lambda: stale not in retained, "the camera that is gone to be removed")

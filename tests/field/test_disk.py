@@ -46,20 +46,6 @@ from fgmclip.video.samples import ACTIONS, SampleError, generate_samples
 DISK_BYTES = 32 * 2**20
 NO_ROOM = (errno.ENOSPC, errno.EFBIG)
 
-EVENT = Event(
-    id="0" * 32,
-    camera="door",
-    track=None,
-    label="hug",
-    start=1.0,
-    end=None,
-    peak=0.9,
-    peak_time=1.5,
-    state="open",
-    clock="wall",
-    model_tag="m",
-)
-
 
 @dataclass(frozen=True)
 class Disk:
@@ -351,32 +337,34 @@ def test_samples_on_a_full_disk_are_whole(disk: Disk) -> None:
     assert not [name for name in disk.names() if "." in name]
 
 
-def test_a_picture_on_a_full_disk_is_left_out(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_picture_on_a_full_disk_is_left_out(
+    disk: Disk, caplog: pytest.LogCaptureFixture, event: Event
+) -> None:
     thumbnails = Thumbnails(
         ThumbnailSettings(directory=disk.folder / "pictures", retention_hours=1)
     )
     with disk.room_for(0):
-        event = thumbnails.save(EVENT, np.zeros((64, 64, 3), np.uint8))
+        event = thumbnails.save(event, np.zeros((64, 64, 3), np.uint8))
     assert event.thumbnail is None
     assert disk.names() == ["pictures"]
     assert any(os.strerror(number) in caplog.text for number in NO_ROOM)
 
 
-def test_events_on_a_full_disk_wait_and_no_line_is_torn(disk: Disk) -> None:
+def test_events_on_a_full_disk_wait_and_no_line_is_torn(disk: Disk, event: Event) -> None:
     path = disk.folder / "events.jsonl"
     sink = JsonLinesSink(path)
-    sink.deliver([EVENT])
+    sink.deliver([event])
     line = path.read_bytes()
     with disk.room_for(0 if disk.mounted else len(line)), pytest.raises(SinkUnavailableError):
-        sink.deliver([EVENT] * 20)
+        sink.deliver([event] * 20)
     assert path.read_bytes() == line
-    sink.deliver([EVENT])
+    sink.deliver([event])
     sink.close()
     assert path.read_bytes() == 2 * line
 
 
 def test_a_share_that_flushes_no_folders_takes_events(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: Event
 ) -> None:
     real = os.fsync
 
@@ -387,6 +375,6 @@ def test_a_share_that_flushes_no_folders_takes_events(
 
     monkeypatch.setattr(os, "fsync", fsync)
     sink = JsonLinesSink(tmp_path / "events.jsonl")
-    sink.deliver([EVENT])
+    sink.deliver([event])
     sink.close()
     assert (tmp_path / "events.jsonl").read_text(encoding="utf-8").count("\n") == 1

@@ -21,7 +21,7 @@ import pytest
 
 from fgmclip.bench.rtsp_camera import RtspCamera, find_gstreamer, free_port
 from fgmclip.client.errors import SettingsError
-from fgmclip.client.events.event import Event, event_id
+from fgmclip.client.events.event import Event
 from fgmclip.client.gateway.config import ConfigError, check_config, hide_secrets
 from fgmclip.client.gateway.errors import SourceError
 from fgmclip.client.gateway.secrets import Secrets
@@ -39,20 +39,6 @@ ENCODED = "12%2334%2F5%3F6%257%408%3A9%20%2B%26%3D%C3%BC%24"
 ENVIRONMENT = {"CAM_USER": USER, "CAM_PASSWORD": PASSWORD, "TOKEN": "a/b:c?d"}
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 MOSQUITTO_PASSWD = shutil.which("mosquitto_passwd")
-
-EVENT = Event(
-    id=event_id("door", None, "hug", 1, "wall", "m"),
-    camera="door",
-    track=None,
-    label="hug",
-    start=1.0,
-    end=None,
-    peak=0.9,
-    peak_time=1.5,
-    state="open",
-    clock="wall",
-    model_tag="m",
-)
 
 
 def settings(environment: dict[str, str] = ENVIRONMENT, **fields: Any) -> WatchSettings:
@@ -239,14 +225,14 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         process.wait()
 
 
-def delivered(sink: MqttSink) -> str:
+def delivered(sink: MqttSink, event: Event) -> str:
     """Deliver an event as a courier would, and return why that did not come about."""
     sink.start()
     said = ""
     try:
         for _ in range(500):
             try:
-                sink.deliver([EVENT])
+                sink.deliver([event])
             except SinkUnavailableError as error:
                 said = str(error)
                 if "not connected yet" not in said:
@@ -260,18 +246,19 @@ def delivered(sink: MqttSink) -> str:
 
 
 @pytest.mark.parametrize("way", LOGINS)
-def test_a_broker_lets_every_password_in(broker: int, way: str) -> None:
+def test_a_broker_lets_every_password_in(broker: int, way: str, event: Event) -> None:
     fields, environment, address = stated(way, "mqtt", f"127.0.0.1:{broker}")
     mqtt = settings(ENVIRONMENT | environment, sinks={"mqtt": {"url": address} | fields}).sinks.mqtt
     assert mqtt is not None
-    assert delivered(MqttSink(mqtt)) == ""
+    assert delivered(MqttSink(mqtt), event) == ""
 
 
-def test_a_brokers_refusal_is_said(broker: int) -> None:
+def test_a_brokers_refusal_is_said(broker: int, event: Event) -> None:
     mqtt = settings(sinks={"mqtt": {"url": f"mqtt://u:wr%23ong@127.0.0.1:{broker}"}}).sinks.mqtt
     assert mqtt is not None
     assert (
-        delivered(MqttSink(mqtt)) == "127.0.0.1: the broker refused the connection: Not authorized"
+        delivered(MqttSink(mqtt), event)
+        == "127.0.0.1: the broker refused the connection: Not authorized"
     )
 
 
@@ -314,21 +301,21 @@ def receiver(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("way", LOGINS)
-def test_a_webhook_lets_every_password_in(receiver: str, way: str) -> None:
+def test_a_webhook_lets_every_password_in(receiver: str, way: str, event: Event) -> None:
     fields, environment, address = stated(way, "http", receiver)
     sinks = {"webhook": {"url": address} | fields}
     webhook = settings(ENVIRONMENT | environment, sinks=sinks).sinks.webhook
     assert webhook is not None
     sink = WebhookSink(webhook)
-    sink.deliver([EVENT])
+    sink.deliver([event])
     sink.close()
 
 
-def test_a_webhooks_refusal_shows_no_password(receiver: str) -> None:
+def test_a_webhooks_refusal_shows_no_password(receiver: str, event: Event) -> None:
     webhook = settings(sinks={"webhook": {"url": f"http://u:wr%23ong@{receiver}"}}).sinks.webhook
     assert webhook is not None
     sink = WebhookSink(webhook)
     with pytest.raises(SinkUnavailableError, match="answered 401") as refused:
-        sink.deliver([EVENT])
+        sink.deliver([event])
     sink.close()
     assert "ong" not in str(refused.value)
