@@ -35,6 +35,7 @@ DRAIN_SECONDS = 4.0
 
 _DEAD_STEP_DRAIN_SECONDS = 1.0
 _CHANGE_SECONDS = 2.0
+_STARTS = 3
 _LOG = logging.getLogger(__name__)
 
 
@@ -151,7 +152,7 @@ class EmbeddedServer:
             self._installation = Installation.lay_out(
                 self._repository, directory, binary, ports, key
             )
-            self._start()
+            self._start_at_last()
             self.version = self._control.version()
         except BaseException as error:
             self._end()
@@ -244,6 +245,21 @@ class EmbeddedServer:
         """Take note that the server stays down; for the guard."""
         self._dead = f"tritonserver ended and cannot be started again: {reason}"
         self._gone.set()
+
+    def _start_at_last(self) -> None:
+        """Start Triton; once more if it died on the way.
+
+        On a busy machine Triton 2.51 now and then aborts while it starts its steps, with a
+        `lock_exception` of its shared memory.
+        """
+        for attempt in range(_STARTS):
+            try:
+                self._start()
+                return
+            except StartError as error:
+                if self.process.killed_by is None or attempt + 1 == _STARTS:
+                    raise
+                self._report(f"{error}; starting it again")
 
     def _start(self) -> None:
         """Start Triton and wait until every ensemble answers."""

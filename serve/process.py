@@ -160,6 +160,16 @@ class TritonProcess:
         """Of the supervisor, the parent of the tritonserver."""
         return self._process.pid
 
+    @property
+    def killed_by(self) -> signal.Signals | None:
+        """The signal that ended it; None while it runs or if it ended in another way."""
+        status = self._process.poll() or 0
+        # A negative one is the supervisor's own.
+        number = max(status - 128, -status)
+        with contextlib.suppress(ValueError):
+            return signal.Signals(number)
+        return None
+
     def ended(self, seconds: float = 0.0) -> bool:
         """Return whether it has ended, after waiting for that for some time."""
         if seconds:
@@ -169,14 +179,12 @@ class TritonProcess:
 
     def reason(self) -> str:
         """Return why it failed in one line: a signal, or Triton's words; empty without a cause."""
-        status = self._process.poll()
-        # A negative one is the supervisor's own.
-        number = 0 if status is None else max(status - 128, -status)
-        if number > 0:
+        number = self.killed_by
+        if number is not None:
             # It had no time to say anything, and what the log holds has other reasons.
-            with contextlib.suppress(ValueError):
-                return f"killed by signal {number} ({signal.Signals(number).name})"
+            return f"killed by signal {number.value} ({number.name})"
         said = failure(self._installation.log, self._since)
+        status = self._process.poll()
         ended = "" if status is None else f"exit status {status}"
         return self._installation.own_words(said) or ended
 

@@ -21,7 +21,7 @@ import tritonclient.grpc as triton
 from fgmclip.client import GrpcTransport, RequestTimeoutError
 from fgmclip.serve import EmbeddedServer, ServeError
 from fgmclip.serve.binaries import find_tritonserver
-from fgmclip.serve.errors import RepositoryError, ServerDiedError
+from fgmclip.serve.errors import RepositoryError, ServerDiedError, StartError
 from fgmclip.serve.stubs import stubs_of
 from fgmclip.storage.errors import StorageError
 from fgmclip.storage.plain import is_plain
@@ -312,3 +312,27 @@ def test_a_server_ends_in_time_while_it_is_being_started_again(repository: Path)
 
     threading.Thread(target=run, daemon=True).start()
     assert ended.wait(30)
+
+
+def test_a_triton_that_aborts_at_its_start_is_started_once_more(
+    repository: Path, tmp_path: Path
+) -> None:
+    died = tmp_path / "died"
+    step = repository / "step__r1" / "1" / "model.py"
+    once = (
+        "import os, pathlib, signal\n"
+        f"if not pathlib.Path({str(died)!r}).exists():\n"
+        f"    pathlib.Path({str(died)!r}).touch()\n"
+        "    os.kill(os.getppid(), signal.SIGABRT)\n"
+    )
+    step.write_text(once + step.read_text(encoding="utf-8"), encoding="utf-8")
+    said: list[str] = []
+    with EmbeddedServer(repository, report=said.append) as server:
+        assert answers(server.url)()
+    assert len(said) == 1
+    assert "killed by signal 6 (SIGABRT)" in said[0]
+    assert said[0].endswith("; starting it again")
+    died.unlink()
+    step.write_text(once.replace(".touch()", ".exists()"), encoding="utf-8")
+    with pytest.raises(StartError, match="SIGABRT"):
+        EmbeddedServer(repository, report=lambda line: None).__enter__()
