@@ -38,7 +38,7 @@ class Guarded(Protocol):
         """The run that is to be guarded now."""
 
     def wanted_steps(self) -> Collection[str]:
-        """Return the steps that have to run."""
+        """Return the steps that need a process."""
 
     def start_again(self, attempt: int) -> None:
         """End what is left of the server and start it anew; raises `ServeError` if it cannot."""
@@ -67,7 +67,7 @@ class Guard:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fgmclip-guard", daemon=True)
         self._known: dict[int, str] = {}
-        self._missing: set[int] = set()
+        self._missing: set[int | str] = set()
         self._soon = 0
 
     def start(self) -> None:
@@ -106,15 +106,17 @@ class Guard:
     def _dead_step(self) -> str | None:
         """Return a step whose process is gone although nobody unloaded it."""
         running = stubs_of(self._server.process.pid)
-        gone = {pid for pid in self._known if pid not in running}
         wanted = self._server.wanted_steps()
+        # A process that was there, or a step without any: one may die before it was ever seen.
+        gone: dict[int | str, str] = {
+            pid: step for pid, step in self._known.items() if pid not in running and step in wanted
+        }
+        gone |= {step: step for step in wanted if step not in running.values()}
         # Twice: a step that is being unloaded has no process for a moment before it is wanted no
         # more.
-        dead = [self._known[pid] for pid in gone & self._missing if self._known[pid] in wanted]
-        self._missing = gone
-        self._known = running | {
-            pid: self._known[pid] for pid in gone if self._known[pid] in wanted
-        }
+        dead = [step for what, step in gone.items() if what in self._missing]
+        self._missing = set(gone)
+        self._known |= running
         return dead[0] if dead else None
 
     def _revive(self, fault: str) -> bool:

@@ -88,6 +88,16 @@ def steps_of(ensembles: Iterable[Ensemble]) -> dict[str, None]:
     return {step: None for ensemble in ensembles for step in ensemble.steps}
 
 
+def runs_in_python(repository: Path, step: str) -> bool:
+    """Return whether a process of its own runs a step; False where its config cannot be read."""
+    try:
+        text = read_text(repository / step / "config.pbtxt")
+        config = Parse(text, model_config_pb2.ModelConfig(), allow_unknown_field=True)
+    except (OSError, ParseError):
+        return False
+    return bool(config.backend == "python")
+
+
 def releases_of(ensembles: Iterable[Ensemble]) -> str:
     """Return the releases whose steps the ensembles name, for people: `r7`."""
     found = {match[1]: None for step in steps_of(ensembles) if (match := _RELEASE.search(step))}

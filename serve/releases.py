@@ -18,6 +18,7 @@ from fgmclip.serve.models import (
     proof_of,
     read_repository,
     releases_of,
+    runs_in_python,
     steps_of,
 )
 
@@ -57,6 +58,8 @@ class Releases:
         self._served: dict[str, Ensemble] = {}
         self._loaded: dict[str, None] = {}
         self._deadlines: dict[str, float] = {}
+        # Of a step: another release has other names.
+        self._in_python: dict[str, bool] = {}
         self.damaged: tuple[str, ...] = ()
         self.read()
         self._closed = threading.Event()
@@ -83,8 +86,15 @@ class Releases:
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The steps that the ensembles name: those of a release that is only being tried may go."""
-        return tuple(steps_of(tuple(self._served.values())))
+        """The steps that the ensembles name and that run in processes of their own.
+
+        Those of a release that is only being tried are not among them: they may go.
+        """
+        steps = steps_of(tuple(self._served.values()))
+        for step in steps:
+            if step not in self._in_python:
+                self._in_python[step] = runs_in_python(self._repository, step)
+        return tuple(step for step in steps if self._in_python[step])
 
     def read(self) -> None:
         """Take what the repository holds now for what is served, before a server is started.

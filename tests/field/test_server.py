@@ -22,6 +22,7 @@ from fgmclip.client import GrpcTransport, RequestTimeoutError
 from fgmclip.serve import EmbeddedServer, ServeError
 from fgmclip.serve.binaries import find_tritonserver
 from fgmclip.serve.errors import RepositoryError, ServerDiedError, StartError
+from fgmclip.serve.guard import Guard
 from fgmclip.serve.stubs import stubs_of
 from fgmclip.storage.errors import StorageError
 from fgmclip.storage.plain import is_plain
@@ -336,3 +337,22 @@ def test_a_triton_that_aborts_at_its_start_is_started_once_more(
     step.write_text(once.replace(".touch()", ".exists()"), encoding="utf-8")
     with pytest.raises(StartError, match="SIGABRT"):
         EmbeddedServer(repository, report=lambda line: None).__enter__()
+
+
+def test_a_step_that_dies_before_it_was_seen_runs_again(
+    repository: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if it had died between the server's readiness and the guard's first look.
+    start = Guard.start
+
+    def start_late(guard: Guard) -> None:
+        for pid in stubs_of(guard._server.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        while stubs_of(guard._server.process.pid):
+            time.sleep(0.01)
+        start(guard)
+
+    monkeypatch.setattr(Guard, "start", start_late)
+    with EmbeddedServer(repository, report=lambda line: None) as server:
+        assert eventually(lambda: server.restarts == 1)
+        assert answers(server.url)()
