@@ -322,7 +322,7 @@ def test_wrappers_inside_keys_are_taken_off(weights: State, tmp_path: Path) -> N
 
 
 def test_an_image_tower_alone_does_not_fill_a_text_tower(clip: State, tmp_path: Path) -> None:
-    model = build_model(a_spec(text=True), seed=9)
+    model = build_model(a_spec(**{"text": True}), seed=9)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     path = saved(tmp_path / "clip.pt", bare_tower(clip))
     assert "give the whole CLIP" in str(refused(load_image_weights, model, path))
@@ -810,7 +810,7 @@ def test_an_archive_of_openai_is_read_without_its_code(
 ) -> None:
     monkeypatch.setattr(torch.jit, "load", None)
     assert "OpenAI's" in str(refused(load_image_weights, build_model(a_spec(), seed=9), archive))
-    model = build_model(a_spec(quick=True, text=True), seed=9)
+    model = build_model(a_spec(quick=True, **{"text": True}), seed=9)
     load_image_weights(model, archive)
     assert model.text_encoder is not None
     state = named("visual.", model.image_encoder.tower.state_dict())
