@@ -423,7 +423,7 @@ def tables(figures: dict[str, Any]) -> Sequence[Table]:
     table.add_column("fault")
     for column in ("times", "answered", "lost", "restarts", "longest s"):
         table.add_column(column, justify="right")
-    table.add_column("detail", style="dim")
+    table.add_column("detail", style="dim", overflow="fold")
     for outcome in figures["outcomes"]:
         table.add_row(
             outcome["fault"],

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from fgmclip.serve.errors import ServeError
 from fgmclip.serve.process import TritonProcess
-from fgmclip.serve.stubs import stubs_of
+from fgmclip.serve.stubs import runs, stubs_of
 
 DELAYS_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0)
 """Before each start that follows another one soon; the last one for all that come after."""
@@ -26,6 +26,7 @@ ATTEMPTS = 5
 """Starts in a row that may fail before the server is given up."""
 
 LOOK_SECONDS = 0.1
+LIST_SECONDS = 2.0
 
 Report = Callable[[str], None]
 
@@ -67,12 +68,16 @@ class Guard:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fgmclip-guard", daemon=True)
         self._known: dict[int, str] = {}
-        self._missing: set[int | str] = set()
+        # Missed at the last look, or list: a step that is being unloaded has no process for a
+        # moment before it is wanted no more.
+        self._gone: set[int] = set()
+        self._without: set[str] = set()
+        self._next_list = 0.0
         self._soon = 0
 
     def start(self) -> None:
         """Begin to look at a server that runs."""
-        self._known = stubs_of(self._server.process.pid)
+        self._take_stock()
         self._thread.start()
 
     def stop(self) -> None:
@@ -86,11 +91,8 @@ class Guard:
 
     def _run(self) -> None:
         started = time.monotonic()
-        while not self._stopped.is_set():
-            ended = self._server.process.ended(LOOK_SECONDS)
-            if self._stopped.is_set():
-                return
-            if ended:
+        while not self._stopped.wait(LOOK_SECONDS):
+            if self._server.process.ended():
                 fault = f"tritonserver ended by itself: {self._server.process.reason()}"
             else:
                 step = self._dead_step()
@@ -104,20 +106,31 @@ class Guard:
             started = time.monotonic()
 
     def _dead_step(self) -> str | None:
-        """Return a step whose process is gone although nobody unloaded it."""
-        running = stubs_of(self._server.process.pid)
+        """Return a step whose process is gone although nobody unloaded it.
+
+        One that was there is missed within two looks. All of them are listed now and then, which
+        costs more, for one that died before it was ever seen.
+        """
         wanted = self._server.wanted_steps()
-        # A process that was there, or a step without any: one may die before it was ever seen.
-        gone: dict[int | str, str] = {
-            pid: step for pid, step in self._known.items() if pid not in running and step in wanted
+        gone = {
+            pid: step for pid, step in self._known.items() if step in wanted and not runs(pid, step)
         }
-        gone |= {step: step for step in wanted if step not in running.values()}
-        # Twice: a step that is being unloaded has no process for a moment before it is wanted no
-        # more.
-        dead = [step for what, step in gone.items() if what in self._missing]
-        self._missing = set(gone)
-        self._known |= running
+        dead = [step for pid, step in gone.items() if pid in self._gone]
+        self._gone = set(gone)
+        if not dead and time.monotonic() >= self._next_list:
+            self._next_list = time.monotonic() + LIST_SECONDS
+            running = stubs_of(self._server.process.pid)
+            self._known = running | gone
+            without = {step for step in wanted if step not in self._known.values()}
+            dead = list(without & self._without)
+            self._without = without
         return dead[0] if dead else None
+
+    def _take_stock(self) -> None:
+        """Begin with the processes of a server that has just become ready."""
+        self._known = stubs_of(self._server.process.pid)
+        self._gone, self._without = set(), set()
+        self._next_list = 0.0
 
     def _revive(self, fault: str) -> bool:
         """Start the server again; return whether it runs."""
@@ -136,8 +149,7 @@ class Guard:
                 fault = str(error)
                 self._report(f"start {attempt + 1} of {ATTEMPTS} failed: {fault}")
                 continue
-            self._known = stubs_of(self._server.process.pid)
-            self._missing = set()
+            self._take_stock()
             self.restarts += 1
             self._report(f"serving again after {time.monotonic() - began:.1f} s")
             return True

@@ -170,11 +170,8 @@ class TritonProcess:
             return signal.Signals(number)
         return None
 
-    def ended(self, seconds: float = 0.0) -> bool:
-        """Return whether it has ended, after waiting for that for some time."""
-        if seconds:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(seconds)
+    def ended(self) -> bool:
+        """Return whether it has ended."""
         return self._process.poll() is not None
 
     def reason(self) -> str:

@@ -23,6 +23,11 @@ def stubs_of(supervisor: int) -> dict[int, str]:
     return found
 
 
+def runs(pid: int, step: str) -> bool:
+    """Return whether a process runs a step; a dead one that waits to be reaped does not."""
+    return _step_of(pid) == step
+
+
 def _step_of(pid: int) -> str | None:
     """Return the step that a process runs; None if it is no stub, or dead."""
     try:
