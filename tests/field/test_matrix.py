@@ -39,6 +39,7 @@ from threading import Thread
 import pytest
 
 from fgmclip.bench import racing
+from fgmclip.export.release import export_release
 from fgmclip.model.build import build_model
 from fgmclip.model.checkpoint import save_checkpoint
 from fgmclip.serve import EmbeddedServer
@@ -539,15 +540,13 @@ def material(small_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) ->
     """The smallest inputs that let every command do its work."""
     folder = tmp_path_factory.mktemp("material")
     checkpoint = folder / "tiny.safetensors"
-    save_checkpoint(build_model(small_spec, seed=0), checkpoint)
+    model = build_model(small_spec, seed=0)
+    save_checkpoint(model, checkpoint)
     generate_samples(folder / "data", per_class=1, seed=0)
     cache, repository = folder / "cache" / "fgmclip", folder / "repository"
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
-    for arguments in (
-        ["kernels", "info"],
-        ["export", str(checkpoint), "--repository", str(repository)],
-    ):
-        subprocess.run([FGMCLIP, *arguments], env=environment, check=True, capture_output=True)
+    export_release(model, repository)
+    subprocess.run([FGMCLIP, "kernels", "info"], env=environment, check=True, capture_output=True)
     with ExitStack() as stack:
         url = stack.enter_context(EmbeddedServer(repository)).url if FULL else "localhost:1"
         yield Material(checkpoint, folder / "data", repository, cache, url)
