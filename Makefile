@@ -6,6 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := kernels/CMakeLists.txt $(wildcard kernels/csrc/*.h kernels/csrc/*.cpp)
 
+# A user without a home: pip ends in a traceback, and caches need a place.
+ifeq ($(HOME),)
+export HOME := $(CURDIR)/.venv/home
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types check gpu-check clean
 
